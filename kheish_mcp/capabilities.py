@@ -219,12 +219,14 @@ class Driver(ABC):
     """The code that speaks one provider's dialect. It declares what it can do by inheriting capabilities.
 
     `name` stands in routes.toml; `provider` is the backend family shown in results; `needs_key` says whether a route
-    of this driver is absent without a secret; `preferred` names per capability flag the models to try in order.
+    of this driver is absent without a secret; `takes_any_model` whether it passes on model ids that it does not know;
+    `preferred` names per capability flag the models to try in order.
     """
 
     name: ClassVar[str]
     provider: ClassVar[str]
     needs_key: ClassVar[bool]
+    takes_any_model: ClassVar[bool] = True
     default_base_url: ClassVar[str | None] = None
     preferred: ClassVar[dict[str, tuple[str, ...]]] = {}
 

@@ -182,3 +182,34 @@ class Aborted(KheishError):
     """Somebody else changed it first."""
 
     code = Code.ABORTED
+
+
+def from_json(shown: Mapping[str, Json]) -> KheishError:
+    """A refusal from the object that `as_json` made of it; the broad class of its code."""
+    hint, wait, details = shown.get("hint"), shown.get("retry_after_s"), shown.get("details")
+    return BY_CODE[Code(str(shown["code"]))](
+        str(shown["message"]),
+        hint=hint if isinstance(hint, str) else None,
+        retryable=shown.get("retryable") is True,
+        retry_after_s=wait if isinstance(wait, int | float) else None,
+        details=details if isinstance(details, dict) else None,
+    )
+
+
+BY_CODE: dict[Code, type[KheishError]] = {
+    kind.code: kind
+    for kind in (
+        KheishError,
+        InvalidArgument,
+        FailedPrecondition,
+        NotFound,
+        PermissionDenied,
+        Unauthenticated,
+        ResourceExhausted,
+        DeadlineExceeded,
+        Cancelled,
+        Unavailable,
+        DataLoss,
+        Aborted,
+    )
+}

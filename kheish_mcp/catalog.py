@@ -1,0 +1,147 @@
+"""Which route offers which capability now, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar, cast
+
+from .capabilities import CAPABILITIES, Capability, Driver
+from .errors import CapabilityUnavailable, InvalidArgument, NotFound
+from .selectors import select
+
+C = TypeVar("C", bound=Capability)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend(Generic[C]):
+    """One route's live offer of one capability: `models` in the order they are tried, the first by default."""
+
+    route_id: str
+    provider: str
+    driver: C
+    models: tuple[str, ...]
+
+    @property
+    def model(self) -> str:
+        """The model that a call without a model gets."""
+        return self.models[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a route does not offer a capability, and what to do about it."""
+
+    route_id: str
+    reason: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one route brings to the catalog: its driver, or the one reason why nothing of it can be used."""
+
+    route_id: str
+    driver_name: str
+    driver: Driver | None
+    absence: Absence | None = None
+    flags: Mapping[str, bool] = field(default_factory=dict)
+    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+Cell = Backend[Capability] | Absence
+
+
+class Catalog:
+    """The table of backends and absences: capability by route, in the order in which routes are tried.
+
+    Immutable: what changes (a slot, routes.toml) builds a new one. `trouble` is the reason of every absence when there
+    are no routes at all.
+    """
+
+    def __init__(self, offers: Iterable[Offer], *, trouble: str | None = None) -> None:
+        self.offers = tuple(offers)
+        self.trouble = trouble
+        self.routes: Mapping[str, str] = {offer.route_id: offer.driver_name for offer in self.offers}
+        self._rows = {kind: tuple(_cell(kind, offer) for offer in self.offers) for kind in CAPABILITIES}
+
+    def row(self, kind: type[Capability]) -> tuple[Cell, ...]:
+        """Every route's cell for a capability, in order."""
+        return self._rows[kind]
+
+    def backends(self, kind: type[C]) -> tuple[Backend[C], ...]:
+        """The routes that offer `kind` now, in the order in which they are tried."""
+        return tuple(cast("Backend[C]", cell) for cell in self._rows[kind] if isinstance(cell, Backend))
+
+    def offers_any(self, kind: type[Capability]) -> bool:
+        """Whether any route offers `kind` now."""
+        return any(isinstance(cell, Backend) for cell in self._rows[kind])
+
+    def why_not(self, kind: type[Capability]) -> str:
+        """One sentence: no route does it, and each route's reason."""
+        reasons = "; ".join(f"{cell.route_id}: {cell.reason}" for cell in self._rows[kind] if isinstance(cell, Absence))
+        return f"No route {kind.phrase} ({self.trouble or reasons or 'there are no routes'})."
+
+    def resolve(self, kind: type[C], *, provider: str | None = None, model: str | None = None) -> Backend[C]:
+        """The backend for a call; refuses with the reasons of the row, InvalidArgument for contradicting selectors.
+
+        `provider` is a route id and `model` a selector. A model without a route goes to the first route that names it,
+        else to the first backend whose driver takes models by any name.
+        """
+        chosen = select(model, provider, self.routes)
+        if chosen.route_id is not None:
+            return _with_model(self._on_route(kind, chosen.route_id), chosen.model)
+        backends = self.backends(kind)
+        if not backends:
+            raise CapabilityUnavailable(self.why_not(kind), hint=self._fix(kind))
+        if chosen.model is None:
+            return backends[0]
+        naming = [backend for backend in backends if chosen.model in backend.models]
+        return _with_model((naming or [*_open_ended(backends), backends[0]])[0], chosen.model)
+
+    def _on_route(self, kind: type[C], route_id: str) -> Backend[C]:
+        for cell in self._rows[kind]:
+            if cell.route_id == route_id:
+                if isinstance(cell, Absence):
+                    others = ", ".join(backend.route_id for backend in self.backends(kind))
+                    hint = cell.fix or (f"Routes that can: {others}." if others else None)
+                    raise CapabilityUnavailable(f"Route {route_id}: {cell.reason}.", hint=hint)
+                return cast("Backend[C]", cell)
+        raise NotFound(f"There is no route {route_id!r}.", hint=f"Known routes: {', '.join(self.routes) or 'none'}.")
+
+    def _fix(self, kind: type[Capability]) -> str | None:
+        fixes = [cell.fix for cell in self._rows[kind] if isinstance(cell, Absence) and cell.fix]
+        return fixes[0] if fixes else "`kheish-daemon runtime get` shows every route and what it lacks."
+
+
+def _cell(kind: type[Capability], offer: Offer) -> Cell:
+    """One cell, by the same questions for all: usable, declared, switched on, installed, and which models."""
+    driver = offer.driver
+    if driver is None:
+        return offer.absence or Absence(offer.route_id, "the route cannot be used")
+    if not isinstance(driver, kind):
+        return Absence(offer.route_id, f"its driver {offer.driver_name} does not do this")
+    if not offer.flags.get(kind.flag, True):
+        return Absence(offer.route_id, f"{kind.flag} is switched off in routes.toml")
+    missing = driver.missing(kind)
+    if missing is not None:
+        return Absence(offer.route_id, *missing)
+    models = offer.models.get(kind.flag) or driver.preferred.get(kind.flag, ("",))
+    return Backend(offer.route_id, driver.provider, driver, models)
+
+
+def _open_ended(backends: Iterable[Backend[C]]) -> list[Backend[C]]:
+    """The backends that pass any model's name on; a driver with models of its own knows only those."""
+    return [backend for backend in backends if cast("Driver", backend.driver).takes_any_model]
+
+
+def _with_model(backend: Backend[C], model: str | None) -> Backend[C]:
+    if model is None:
+        return backend
+    driver = cast("Driver", backend.driver)
+    known = {card.id for card in driver.models()}
+    if not driver.takes_any_model and model not in known:
+        raise InvalidArgument(
+            f"Route {backend.route_id} has no model {model!r}.", hint=f"Its models: {', '.join(sorted(known))}."
+        )
+    return Backend(backend.route_id, backend.provider, backend.driver, (model,))
