@@ -39,12 +39,17 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one route brings to the catalog: its driver, or the one reason why nothing of it can be used."""
+    """What one route brings to the catalog: its driver, or the one reason why nothing of it can be used.
+
+    `flags` are the capabilities that routes.toml switches, `models` those that it names per flag.
+    """
 
     route_id: str
     driver_name: str
     driver: Driver | None
     absence: Absence | None = None
+    provider: str = ""
+    base_url: str | None = None
     flags: Mapping[str, bool] = field(default_factory=dict)
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

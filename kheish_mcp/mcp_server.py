@@ -1,0 +1,229 @@
+"""Our tools and assets in MCP's words, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import mcp_types as t
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.shared.exceptions import MCPError
+
+from . import __version__
+from .content import LINKS_SINCE, Presenter, refusal
+from .errors import CapabilityUnavailable, JsonObject, KheishError
+from .listeners import Listeners
+from .profiles import Profile, profile_of
+from .resources import Resources, templates
+from .tools import TOOLS
+from .tools.base import Call, Outcome, Parts, Tool, schema_of, validate
+
+log = logging.getLogger(__name__)
+
+Context = ServerRequestContext[Any]
+REVISIONS: Final = ("2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+INSTRUCTIONS: Final = (
+    "Pictures, speech and transcripts, kept as assets. Every tool's first block is JSON with asset ids; use those ids "
+    "in later calls, read asset://ID for the bytes, and call emit_output to show assets to the user. "
+    "kheish://runtime says which tools are there, and why others are not."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: whose assets these are, and whether the caller sits on this machine."""
+
+    owner: str
+    at_hand: bool
+
+
+LOCAL: Final = Principal("local", at_hand=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the server shows of a daemon: its parts and runtime view as they are now, and who a request comes from."""
+
+    parts: Callable[[], Parts]
+    runtime: Callable[[], JsonObject]
+    listeners: Listeners
+    principal: Callable[[Context], Principal] = lambda _: LOCAL
+    tools: tuple[Tool, ...] = TOOLS
+
+
+class KheishServer(Server[Any]):
+    """The low-level server with our handlers: exact schemas, real cursors, coded refusals."""
+
+    def __init__(self, face: Face) -> None:
+        self.face = face
+        self.named = {tool.name: tool for tool in face.tools}
+        super().__init__(
+            "kheish",
+            version=__version__,
+            title="Kheish",
+            description="Pictures, speech and transcripts from a daemon that owns the keys, the routes and the files.",
+            instructions=INSTRUCTIONS,
+            cache_hints={"resources/templates/list": CacheHint(3_600_000, "public")},
+            on_list_tools=self.list_tools,
+            on_call_tool=self.call_tool,
+            on_list_resources=self.list_resources,
+            on_list_resource_templates=self.list_templates,
+            on_read_resource=self.read_resource,
+            on_subscribe_resource=self.subscribe,
+            on_unsubscribe_resource=self.unsubscribe,
+            on_subscriptions_listen=face.listeners.listen,
+            on_completion=self.complete,
+        )
+        self.middleware.append(face.listeners.remember)
+        self.add_request_handler("server/discover", t.RequestParams, self.discover)
+
+    def create_initialization_options(
+        self, notification_options: NotificationOptions | None = None, *rest: Any, **more: Any
+    ) -> InitializationOptions:
+        """As the SDK's, but handshake-era clients too are told that lists change."""
+        options = notification_options or NotificationOptions(tools_changed=True, resources_changed=True)
+        return super().create_initialization_options(options, *rest, **more)
+
+    async def discover(self, ctx: Context, params: t.RequestParams | None) -> t.DiscoverResult:
+        """Every revision that this server speaks, the newest first."""
+        return t.DiscoverResult(
+            supported_versions=list(REVISIONS),
+            capabilities=self.get_capabilities(protocol_version=ctx.protocol_version),
+            instructions=self.instructions,
+        )
+
+    async def list_tools(self, ctx: Context, params: t.PaginatedRequestParams | None) -> t.ListToolsResult:
+        """The tools that a backend can serve now, in their fixed order, on one page."""
+        _refuse_cursor(params)
+        catalog = self.face.parts().catalog
+        return t.ListToolsResult(
+            tools=[described(tool, ctx.protocol_version) for tool in self.face.tools if tool.listed_by(catalog)]
+        )
+
+    async def call_tool(self, ctx: Context, params: t.CallToolRequestParams) -> t.CallToolResult:
+        """One call: a result, or a refusal with its code; -32602 only for a name that no tool has."""
+        tool = self.named.get(params.name)
+        if tool is None:
+            raise MCPError(t.INVALID_PARAMS, "Unknown tool", {"tools": list(self.named)})
+        try:
+            return await self._called(tool, params.arguments or {}, ctx)
+        except KheishError as error:
+            return refusal(error)
+        except Exception:
+            log.exception("%s failed", tool.name)
+            return refusal(KheishError("Internal error.", hint="The daemon's log on stderr says more."))
+
+    async def _called(self, tool: Tool, arguments: Mapping[str, Any], ctx: Context) -> t.CallToolResult:
+        parts = self.face.parts()
+        if not tool.listed_by(parts.catalog):
+            raise CapabilityUnavailable(
+                f"{tool.name} is not there now. {tool.why_not(parts.catalog)}",
+                hint="kheish://runtime, or `kheish-daemon runtime get`, says what each route lacks.",
+            )
+        profile = _profile(ctx)
+        call = self._call(parts, ctx, profile)
+        outcome = await tool.run(validate(tool.input, arguments), call)
+        presenter = Presenter(parts.assets, parts.workers, profile, ctx.protocol_version)
+        if isinstance(outcome, Outcome):
+            return await presenter.outcome(outcome, structured=tool.output_schema is not None)
+        return await presenter.published(outcome)
+
+    def _call(self, parts: Parts, ctx: Context, profile: Profile) -> Call:
+        started = time.monotonic()
+
+        async def report(sentence: str) -> None:
+            await ctx.session.report_progress(round(time.monotonic() - started, 3), None, sentence)
+
+        shared = {field.name: getattr(parts, field.name) for field in fields(Parts)}
+        who = self.face.principal(ctx)
+        return Call(**shared, owner=who.owner, at_hand=who.at_hand, report=report, wait_seconds=profile.wait_seconds)
+
+    def _resources(self, ctx: Context) -> Resources:
+        return Resources(self.face.parts(), self.face.principal(ctx).owner, self.face.runtime)
+
+    async def list_resources(self, ctx: Context, params: t.PaginatedRequestParams | None) -> t.ListResourcesResult:
+        """The caller's assets, newest first, page by page; a cursor that is not ours is -32602."""
+        try:
+            return await self._resources(ctx).page(params.cursor if params else None)
+        except KheishError as error:
+            raise MCPError(t.INVALID_PARAMS, error.message) from None
+
+    async def list_templates(
+        self, ctx: Context, params: t.PaginatedRequestParams | None
+    ) -> t.ListResourceTemplatesResult:
+        """The URI templates, on one page."""
+        _refuse_cursor(params)
+        return templates()
+
+    async def read_resource(self, ctx: Context, params: t.ReadResourceRequestParams) -> t.ReadResourceResult:
+        """The contents of one resource."""
+        return await self._resources(ctx).read(params.uri)
+
+    async def subscribe(self, ctx: Context, params: t.SubscribeRequestParams) -> t.EmptyResult:
+        """A handshake-era client wants to hear of changes of one resource."""
+        self.face.listeners.subscribe(ctx, params.uri)
+        return t.EmptyResult()
+
+    async def unsubscribe(self, ctx: Context, params: t.UnsubscribeRequestParams) -> t.EmptyResult:
+        """It no longer does."""
+        self.face.listeners.unsubscribe(ctx, params.uri)
+        return t.EmptyResult()
+
+    async def complete(self, ctx: Context, params: t.CompleteRequestParams) -> t.CompleteResult:
+        """Asset ids, route ids, model ids, voices and sessions that begin with what was typed."""
+        offered = await self._offered(ctx, params.argument.name)
+        values = [value for value in dict.fromkeys(offered) if value.startswith(params.argument.value)]
+        return t.CompleteResult(
+            completion=t.Completion(values=values[:100], total=len(values), has_more=len(values) > 100)
+        )
+
+    async def _offered(self, ctx: Context, argument: str) -> list[str]:
+        parts = self.face.parts()
+        owner = self.face.principal(ctx).owner
+        if argument == "asset_id":
+            return [asset.asset_id for asset in (await parts.assets.page(owner, None))[0]]
+        if argument == "session":
+            return list(await parts.sessions.names(owner))
+        cards = [card for offer in parts.catalog.offers if offer.driver for card in offer.driver.models()]
+        table = {
+            "provider": list(parts.catalog.routes),
+            "route_id": list(parts.catalog.routes),
+            "model": [card.id for card in cards],
+            "voice": [voice for card in cards for voice in card.voices],
+        }
+        return table.get(argument, [])
+
+
+def described(tool: Tool, revision: str) -> t.Tool:
+    """A tool's definition for a client of one protocol revision."""
+    recent = revision >= LINKS_SINCE
+    return t.Tool(
+        name=tool.name,
+        title=tool.title if recent else None,
+        description=tool.description,
+        input_schema=schema_of(tool.input),
+        output_schema=dict(tool.output_schema) if tool.output_schema and recent else None,
+        annotations=t.ToolAnnotations(
+            title=tool.title,
+            read_only_hint=not tool.writes,
+            destructive_hint=False,
+            idempotent_hint=not tool.spends and not tool.writes,
+            open_world_hint=tool.spends,
+        ),
+    )
+
+
+def _profile(ctx: Context) -> Profile:
+    client = ctx.session.client_params
+    return profile_of(client.client_info.name if client and client.client_info else None)
+
+
+def _refuse_cursor(params: t.PaginatedRequestParams | None) -> None:
+    if params is not None and params.cursor is not None:
+        raise MCPError(t.INVALID_PARAMS, "Unknown cursor")

@@ -1,0 +1,145 @@
+"""Assets, the runtime, sessions and costs as MCP resources."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import mcp_types as t
+from mcp.shared.exceptions import MCPError
+
+from .content import moment, preview_of
+from .errors import Code, JsonObject, KheishError, NotFound
+from .formats import kind_of
+from .media import Kind
+from .profiles import UNKNOWN
+from .stores.assets import Asset
+from .tools.base import Parts
+
+Contents = t.TextResourceContents | t.BlobResourceContents
+
+ASSET: Final = re.compile(r"asset://(asset-[a-z2-7]{26})(/text|/preview|/provenance)?")
+SESSION: Final = re.compile(r"kheish://sessions/([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
+IMMUTABLE_MS: Final = 86_400_000
+JSON: Final = "application/json"
+TEMPLATES: Final = (
+    ("asset://{asset_id}", "asset", "An asset", "The bytes of an asset, or its text.", None),
+    (
+        "asset://{asset_id}/text",
+        "asset-text",
+        "An asset's text",
+        "A sound's transcript, a document's words.",
+        "text/plain",
+    ),
+    ("asset://{asset_id}/preview", "asset-preview", "An asset's preview", "A small picture of an image.", None),
+    ("asset://{asset_id}/provenance", "asset-origin", "An asset's origin", "Tool, route, model, cost, sources.", JSON),
+    ("kheish://sessions/{session}", "session", "A session", "What was published in a session, in order.", JSON),
+)
+FIXED: Final = (
+    ("kheish://runtime", "runtime", "Runtime", "Routes, capabilities, tools, and the reason for each absence."),
+    ("kheish://costs", "costs", "Costs", "What was spent, by day, route and model."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The resources of one owner; `runtime` gives the runtime view as it is now."""
+
+    parts: Parts
+    owner: str
+    runtime: Callable[[], JsonObject]
+
+    async def page(self, cursor: str | None) -> t.ListResourcesResult:
+        """Newest assets first; the daemon's own resources stand before them on the first page."""
+        assets, following = await self.parts.assets.page(self.owner, cursor)
+        fixed = [
+            t.Resource(uri=uri, name=name, title=title, description=told, mime_type="application/json")
+            for uri, name, title, told in FIXED
+        ]
+        listed = [_listed(asset) for asset in assets]
+        return t.ListResourcesResult(resources=[*fixed, *listed] if cursor is None else listed, next_cursor=following)
+
+    async def read(self, uri: str) -> t.ReadResourceResult:
+        """One resource; -32602 with the uri for what is not there, -32603 with `data_loss` for damaged bytes."""
+        try:
+            contents, ttl_ms = await self._read(uri)
+        except KheishError as error:
+            code = t.INVALID_PARAMS if error.code in (Code.NOT_FOUND, Code.INVALID_ARGUMENT) else t.INTERNAL_ERROR
+            raise MCPError(code, error.message, {"code": error.code.value, "uri": uri}) from None
+        return t.ReadResourceResult(contents=[contents], ttl_ms=ttl_ms, cache_scope="private")
+
+    async def _read(self, uri: str) -> tuple[Contents, int]:
+        if match := ASSET.fullmatch(uri):
+            asset = await self.parts.assets.get(match[1], self.owner)
+            return await ASSET_VIEWS[match[2] or ""](self, asset, uri), IMMUTABLE_MS if not match[2] else 0
+        if match := SESSION.fullmatch(uri):
+            return _json(uri, await self.parts.sessions.read(match[1], self.owner)), 0
+        if uri == "kheish://runtime":
+            return _json(uri, self.runtime()), 0
+        if uri == "kheish://costs":
+            return _json(uri, await self.parts.ledger.overview()), 0
+        raise NotFound("There is no such resource.", hint="resources/list names what is there.")
+
+    async def _bytes(self, asset: Asset, uri: str) -> Contents:
+        data = (await self.parts.assets.read(asset)).data
+        if kind_of(asset.media_type) is Kind.TEXT:
+            # Never announced as SVG or HTML: a host that renders it would run what a stranger wrote.
+            media_type = "text/plain" if asset.media_type == "image/svg+xml" else asset.media_type
+            return t.TextResourceContents(uri=uri, mime_type=media_type, text=data.decode("utf-8"))
+        return t.BlobResourceContents(uri=uri, mime_type=asset.media_type, blob=base64.b64encode(data).decode("ascii"))
+
+    async def _text(self, asset: Asset, uri: str) -> Contents:
+        if kind_of(asset.media_type) is Kind.TEXT:
+            return await self._bytes(asset, uri)
+        text = await self.parts.assets.text(asset)
+        if text is None:
+            raise NotFound("This asset has no text yet.", hint="transcribe_audio gives a sound its text.")
+        return t.TextResourceContents(uri=uri, mime_type="text/plain", text=text)
+
+    async def _preview(self, asset: Asset, uri: str) -> Contents:
+        made = await preview_of(asset, self.parts.assets, self.parts.workers, UNKNOWN)
+        if made is None:
+            raise NotFound("This asset has no preview.", hint="Previews are made of png, jpeg, webp and gif.")
+        data, media_type = made
+        return t.BlobResourceContents(uri=uri, mime_type=media_type, blob=base64.b64encode(data).decode("ascii"))
+
+    async def _provenance(self, asset: Asset, uri: str) -> Contents:
+        return _json(uri, {"created_at": moment(asset.created_at), "sha256": asset.sha256, **asset.provenance})
+
+
+ASSET_VIEWS: Final[dict[str, Callable[[Resources, Asset, str], Awaitable[Contents]]]] = {
+    "": Resources._bytes,
+    "/text": Resources._text,
+    "/preview": Resources._preview,
+    "/provenance": Resources._provenance,
+}
+
+
+def templates() -> t.ListResourceTemplatesResult:
+    """The URI templates of the contract."""
+    return t.ListResourceTemplatesResult(
+        resource_templates=[
+            t.ResourceTemplate(uri_template=uri, name=name, title=title, description=told, mime_type=media_type)
+            for uri, name, title, told, media_type in TEMPLATES
+        ]
+    )
+
+
+def _listed(asset: Asset) -> t.Resource:
+    return t.Resource(
+        uri=asset.uri,
+        name=asset.file_name,
+        title=asset.label or asset.file_name,
+        description=f"{asset.media_type}, {asset.byte_length:,} bytes",
+        mime_type=asset.media_type,
+        size=asset.byte_length,
+        annotations=t.Annotations(last_modified=moment(asset.created_at)),
+    )
+
+
+def _json(uri: str, value: Any) -> Contents:
+    return t.TextResourceContents(uri=uri, mime_type="application/json", text=json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,177 @@
+"""The shape of a tool, and what a running tool may use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..capabilities import Capability
+from ..catalog import Catalog
+from ..errors import InvalidArgument, JsonObject
+from ..sources.references import References
+from ..sources.workspace import Workspace
+from ..stores.assets import Asset, AssetStore
+from ..stores.jobs import Jobs
+from ..stores.ledger import Ledger
+from ..stores.sessions import SessionStore
+from ..workers import Workers
+
+Preview = Literal["auto", "none", "full"]
+
+
+class Input(BaseModel):
+    """A tool's arguments, validated once and then trusted; unknown ones are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class MediaInput(Input):
+    """The arguments that every tool that makes or hears media shares."""
+
+    provider: str | None = Field(None, max_length=128, description="Route id to use, as list_models shows it.")
+    model: str | None = Field(None, max_length=256, description="Model id, or ROUTE/model.")
+    wait_seconds: float | None = Field(
+        None, ge=0, le=300, description="Seconds to wait, 0-300 (default 45); then a job_id is returned for get_job."
+    )
+    preview: Preview = Field("auto", description="Inline picture or sound: auto = small picture, none, full.")
+    save_as: str | None = Field(
+        None, max_length=1024, description="Also save to this path under the workspace root; never overwrites."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished call: the result object, and the assets to be shown with it, each with a preview and a link."""
+
+    result: JsonObject
+    assets: tuple[Asset, ...] = ()
+    preview: Preview = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An emitted output: texts and assets in the order in which they are to be seen, and the result object."""
+
+    result: JsonObject
+    parts: tuple[str | Asset, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What running tools share: the table of backends as it is now, the stores, the sources of media.
+
+    `latest` holds each owner's most recent pictures, for an edit that names none.
+    """
+
+    catalog: Catalog
+    assets: AssetStore
+    references: References
+    workspace: Workspace | None
+    workers: Workers
+    jobs: Jobs
+    ledger: Ledger
+    sessions: SessionStore
+    latest: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Parts):
+    """One call and what it may use. `owner` is whose assets these are; `report` tells the caller how it goes.
+
+    `at_hand` says that the caller sits on this machine, so that a file's path means something to it; `wait_seconds`
+    is what this client's profile waits.
+    """
+
+    owner: str
+    at_hand: bool
+    report: Callable[[str], Awaitable[None]]
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What a client sees of a tool, what it needs of the catalog, and the function that runs it.
+
+    `needs` is empty for a tool that is always listed; else one backend for any of them lists it. `spends` says that it
+    costs money or time, `writes` that it leaves something behind; both end up in the annotations.
+    """
+
+    name: str
+    title: str
+    input: type[Input]
+    run: Callable[[Any, Call], Awaitable[Outcome | Published]]
+    needs: tuple[type[Capability], ...] = ()
+    spends: bool = False
+    writes: bool = True
+    output_schema: Mapping[str, Any] | None = None
+
+    @property
+    def description(self) -> str:
+        """What the model reads: the docstring of the tool's input."""
+        return " ".join((self.input.__doc__ or "").split())
+
+    def listed_by(self, catalog: Catalog) -> bool:
+        """Whether the tool stands in tools/list now."""
+        return not self.needs or any(catalog.offers_any(kind) for kind in self.needs)
+
+    def why_not(self, catalog: Catalog) -> str:
+        """Why it is not listed, in one sentence per thing it lacks."""
+        return " ".join(catalog.why_not(kind) for kind in self.needs)
+
+
+T = TypeVar("T", bound=Input)
+
+
+def validate(model: type[T], arguments: Mapping[str, Any]) -> T:
+    """The arguments as a frozen value; InvalidArgument names each wrong one and says what it should be."""
+    try:
+        return model.model_validate(dict(arguments))
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        told = "; ".join(f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:5])
+        known = ", ".join(model.model_fields)
+        raise InvalidArgument(f"Wrong arguments: {told}.", hint=f"It takes: {known}.") from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(step)[:64] for step in location) or "arguments"
+
+
+def schema_of(model: type[Input]) -> dict[str, Any]:
+    """The input schema: closed, flat, own arguments before shared ones, without `$ref`, `anyOf`, null."""
+    raw = model.model_json_schema()
+    definitions = raw.pop("$defs", {})
+    own = [name for name in model.model_fields if name not in MediaInput.model_fields]
+    names = own + [name for name in model.model_fields if name not in own]
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: _flat(raw["properties"][name], definitions) for name in names},
+        "additionalProperties": False,
+    }
+    if raw.get("required"):
+        schema["required"] = raw["required"]
+    return schema
+
+
+def _flat(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """A schema node without what some hosts stumble over; see the facts about hosts in AGENTS.md."""
+    if isinstance(node, list):
+        return [_flat(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _flat(
+            definitions[node["$ref"].rsplit("/", 1)[-1]] | {k: v for k, v in node.items() if k != "$ref"}, definitions
+        )
+    merged = dict(node)
+    branches = [branch for branch in merged.pop("anyOf", []) if branch.get("type") != "null"]
+    if len(branches) == 1:
+        merged = {**branches[0], **merged}
+    if merged.get("default", ...) is None:
+        del merged["default"]
+    if "title" in merged and isinstance(merged["title"], str):
+        del merged["title"]
+    return {key: _flat(value, definitions) for key, value in merged.items()}

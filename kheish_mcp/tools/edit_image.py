@@ -1,0 +1,77 @@
+"""Picture assets and words in, picture assets out."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ..capabilities import EditRequest, Exchange, Generation, ImageEdit
+from ..errors import InvalidArgument, JsonObject
+from ..media import Kind
+from ..stores.assets import Asset
+from ..stores.jobs import Job
+from .base import Call, Outcome, Tool
+from .paid import run_as_job
+from .pictures import PictureInput, collect, divide, finish, request_of
+
+
+class EditImage(PictureInput):
+    """Changes pictures by words and keeps the results as new assets; the sources stay as they are.
+
+    On a route with driver local the prompt is a list of exact operations, run in order, such as:
+    crop 10,10,400,300; resize 512; rotate 90; flip horizontal; grayscale; blur 3; text "Hi" at 20,40.
+    list_models names all of them. Costs money on a provider's route.
+    """
+
+    image_asset_ids: list[str] | None = Field(
+        None,
+        max_length=16,
+        description="1-16 pictures, the subject first: asset ids, asset://, https:// or data: URIs, or workspace "
+        "paths. Left out: the picture of your last image call.",
+    )
+    mask: str | None = Field(None, description="Picture reference: only what is white or painted in it may change.")
+
+
+async def run(given: EditImage, call: Call) -> Outcome:
+    """Refuses before anything is spent where no route, model, picture or path fits."""
+    backend = call.catalog.resolve(ImageEdit, provider=given.provider, model=given.model)
+    sources = await _sources(given, call)
+    mask = await _picture(call, given.mask, "mask") if given.mask is not None else None
+    request = request_of(
+        given,
+        EditRequest,
+        images=tuple([await call.assets.read(source) for source in sources]),
+        mask=await call.assets.read(mask) if mask is not None else None,
+    )
+    requests = divide(request, backend.driver.edits_at_once(backend.model))
+
+    async def ask(model: str, request: EditRequest, exchange: Exchange) -> Generation:
+        return await backend.driver.edit_image(model, request, exchange)
+
+    async def work(job: Job) -> JsonObject:
+        batches = await collect(call, job, backend, requests, ask, [source.asset_id for source in sources])
+        return await finish(call, job, backend, batches, given)
+
+    return await run_as_job(call, TOOL.name, given, work)
+
+
+async def _sources(given: EditImage, call: Call) -> list[Asset]:
+    """The pictures named, or the one picture of the caller's last image call; an empty list means none."""
+    if given.image_asset_ids is None:
+        latest = call.latest.get(call.owner, ())
+        if len(latest) == 1:
+            return [await call.assets.get(latest[0], call.owner)]
+        raise InvalidArgument(
+            "image_asset_ids is missing, and your last image call did not give exactly one picture.",
+            hint=f"Choose from {', '.join(latest)}." if latest else "Name the pictures to edit in image_asset_ids.",
+            details={"candidates": list(latest)},
+        )
+    if not given.image_asset_ids:
+        raise InvalidArgument("image_asset_ids is empty: there is nothing to edit.", hint="Name at least one picture.")
+    return [await _picture(call, reference, "image_asset_ids") for reference in given.image_asset_ids]
+
+
+async def _picture(call: Call, reference: str, argument: str) -> Asset:
+    return await call.references.resolve(reference, owner=call.owner, kinds=Kind.IMAGE, argument=argument)
+
+
+TOOL = Tool("edit_image", "Edit images", EditImage, run, needs=(ImageEdit,), spends=True)

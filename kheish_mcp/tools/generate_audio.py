@@ -1,0 +1,129 @@
+"""Text in, one spoken asset out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from ..capabilities import AudioFormat, AudioGeneration, Exchange, Generation, SpeechRequest
+from ..catalog import Backend
+from ..errors import InvalidArgument, JsonObject, KheishError
+from ..formats.joining import join
+from ..sentences import split_speech
+from ..stores.assets import Asset
+from ..stores.jobs import Job
+from .base import Call, MediaInput, Outcome, Tool
+from .paid import keep_paid, origin, run_as_job, save_copies, shown, spend, total
+
+
+class GenerateAudio(MediaInput):
+    """Speaks a text exactly as written and keeps the sound as an asset. Long texts are split at sentences and joined.
+
+    The user hears nothing yet: pass the asset id to emit_output, or tell the user the path. list_models shows voices.
+    Costs money on a provider's route.
+    """
+
+    input: str = Field(min_length=1, max_length=200_000, description="The text to speak, any length.")
+    voice: str | None = Field(
+        None, max_length=96, pattern=r"^[A-Za-z0-9_.+-]+$", description="Voice name; the model's own if left out."
+    )
+    format: AudioFormat | None = Field(None, description="mp3 by default; wav from a model that gives only PCM.")
+    speed: float | None = Field(None, ge=0.25, le=4, description="0.25-4; 1 is the voice's own.")
+    instructions: str | None = Field(None, max_length=4000, description="How to speak, for models that take it.")
+
+
+async def run(given: GenerateAudio, call: Call) -> Outcome:
+    """Refuses before anything is spent where no route, model, text or path fits."""
+    backend = call.catalog.resolve(AudioGeneration, provider=given.provider, model=given.model)
+    if not given.input.strip():
+        raise InvalidArgument("input holds nothing to speak.", hint="Give at least one word.")
+    request = SpeechRequest(given.input, given.voice or "", given.format, given.speed, given.instructions or "")
+
+    async def work(job: Job) -> JsonObject:
+        return await _speak(call, job, backend, request, given)
+
+    return await run_as_job(call, TOOL.name, given, work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One spoken part: what was paid for, and the asset that it is kept as until all parts are joined."""
+
+    text: str
+    generation: Generation
+    asset: Asset
+
+
+async def _speak(
+    call: Call, job: Job, backend: Backend[AudioGeneration], request: SpeechRequest, given: GenerateAudio
+) -> JsonObject:
+    """Speaks part by part; when a later part fails, what was spoken so far is delivered with a warning."""
+    texts = split_speech(request.text, backend.driver.longest_speech(backend.model))
+    parts: list[_Part] = []
+    warnings: list[str] = []
+    for text in texts:
+        try:
+            parts.append(await _part(call, job, backend, replace(request, text=text)))
+        except KheishError as refusal:
+            if not parts:
+                raise
+            warnings.append(f"Only {len(parts)} of {len(texts)} parts were spoken: {refusal.message}")
+            break
+        await job.report(f"{backend.route_id}: {len(parts)} of {len(texts)} parts spoken")
+    asset = await _joined(call, job, backend, parts)
+    return await _result(call, job, backend, parts, asset, warnings, given)
+
+
+async def _part(call: Call, job: Job, backend: Backend[AudioGeneration], request: SpeechRequest) -> _Part:
+    async def ask(model: str, exchange: Exchange) -> Generation:
+        return await backend.driver.generate_audio(model, request, exchange)
+
+    generation, row = await spend(call, job, backend, ask)
+    provenance = origin(call, job, backend, request.text, generation)
+    [asset] = await keep_paid(call, row, generation, label=job.tool, provenance=provenance)
+    return _Part(request.text, generation, asset)
+
+
+async def _joined(call: Call, job: Job, backend: Backend[AudioGeneration], parts: list[_Part]) -> Asset:
+    """The one asset of all parts; the parts go once the whole is kept."""
+    text = "".join(part.text for part in parts)
+    whole = parts[0].asset
+    if len(parts) > 1:
+        media = join([await call.assets.read(part.asset) for part in parts])
+        provenance = origin(call, job, backend, text, parts[0].generation)
+        whole = await call.assets.keep(media, owner=call.owner, label=job.tool, provenance=provenance)
+        for asset_id in {part.asset.asset_id for part in parts} - {whole.asset_id}:
+            await call.assets.delete(asset_id, call.owner)
+    await call.assets.set_text(whole, text)
+    return whole
+
+
+async def _result(
+    call: Call,
+    job: Job,
+    backend: Backend[AudioGeneration],
+    parts: list[_Part],
+    asset: Asset,
+    warnings: list[str],
+    given: GenerateAudio,
+) -> JsonObject:
+    generations = [part.generation for part in parts]
+    paths, unsaved = await save_copies(call, (asset,), given.save_as)
+    told = dict.fromkeys(warning for generation in generations for warning in generation.warnings)
+    result: JsonObject = {
+        "route_id": backend.route_id,
+        "provider": backend.provider,
+        "model": generations[0].model,
+        "assets": [shown(asset, paths)],
+        "transcript": "".join(part.text for part in parts),
+        "cost_usd": total([generation.cost_usd for generation in generations]),
+        "job_id": job.job_id,
+        "warnings": [*told, *warnings, *unsaved],
+    }
+    if generations[0].generation_id:
+        result["generation_id"] = generations[0].generation_id
+    return result
+
+
+TOOL = Tool("generate_audio", "Generate speech", GenerateAudio, run, needs=(AudioGeneration,), spends=True)

@@ -1,0 +1,59 @@
+"""How a job goes, and its result once it is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ..capabilities import AudioGeneration, ImageEdit, ImageGeneration, Transcription
+from ..errors import JsonObject
+from .base import Call, Input, Outcome, Tool
+from .paid import follow
+
+
+class GetJob(Input):
+    """Fetches a call that was still working when its answer came: waits for it, then gives its result."""
+
+    job_id: str = Field(min_length=1, max_length=64, description="From the earlier answer.")
+    wait_seconds: float = Field(45, ge=0, le=300, description="Seconds to wait for it, 0-300.")
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "job_id": {"type": "string", "description": "The job."},
+        "status": {
+            "type": "string",
+            "enum": ["working", "completed", "failed", "cancelled"],
+            "description": "Its state.",
+        },
+        "progress": {"type": ["string", "null"], "description": "How it goes, in a sentence."},
+        "result": {"type": "object", "description": "The tool's result object, when completed."},
+        "error": {"type": "object", "description": "The refusal, when failed or cancelled."},
+    },
+    "required": ["job_id", "status"],
+}
+
+
+async def run(given: GetJob, call: Call) -> Outcome:
+    """The job as it stands after the wait; a failed job is no error of this call."""
+    record = await follow(call, given.job_id, given.wait_seconds)
+    result: JsonObject = {"job_id": record.job_id, "status": record.state, "progress": record.progress or None}
+    if record.result is not None:
+        await call.jobs.mark_delivered(record.job_id)
+        result["result"] = record.result
+    if record.error is not None:
+        result["error"] = record.error
+    return Outcome(result)
+
+
+TOOL = Tool(
+    "get_job",
+    "Fetch a job",
+    GetJob,
+    run,
+    needs=(ImageGeneration, ImageEdit, AudioGeneration, Transcription),
+    writes=False,
+    output_schema=SCHEMA,
+)

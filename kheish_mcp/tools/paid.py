@@ -1,0 +1,195 @@
+"""A call that may cost: a job that outlives the request, a ledger line per exchange, the bytes kept first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import anyio
+
+from ..capabilities import Exchange, Generation, Transcript
+from ..catalog import Backend
+from ..errors import DataLoss, FailedPrecondition, JsonObject, KheishError, MediaRejected, from_json
+from ..formats import kind_of, recognise
+from ..media import Kind, Media
+from ..stores.assets import Asset
+from ..stores.jobs import Job, JobRecord
+from .base import Call, MediaInput, Outcome
+
+G = TypeVar("G", Generation, Transcript)
+KEEPING_S = 30
+REPORT_EVERY_S = 5
+
+
+async def run_as_job(call: Call, tool: str, given: MediaInput, work: Callable[[Job], Awaitable[JsonObject]]) -> Outcome:
+    """Runs `work` detached from the request and waits for it as long as the caller asked.
+
+    Gives the finished result, or `{"job_id", "status": "working", "hint"}` when the wait is over first. A caller that
+    leaves stops waiting, not working.
+    """
+    await check_save_as(call, given.save_as)
+    job = await call.jobs.start(call.owner, tool, given.model_dump(mode="json", exclude_none=True), work)
+    wait = call.wait_seconds if given.wait_seconds is None else given.wait_seconds
+    record = await follow(call, job.job_id, wait)
+    if record.state == "working":
+        return Outcome(
+            {
+                "job_id": job.job_id,
+                "status": "working",
+                "hint": f"It goes on. Call get_job with job_id {job.job_id} and wait_seconds to fetch the result.",
+            }
+        )
+    return await delivered(call, record, given)
+
+
+async def follow(call: Call, job_id: str, seconds: float) -> JobRecord:
+    """Waits up to `seconds` for a job, telling the caller how it goes at least every five."""
+    waited = 0.0
+    while True:
+        record = await call.jobs.get(job_id, call.owner)
+        step = min(REPORT_EVERY_S, seconds - waited)
+        if record.state != "working" or step <= 0:
+            return record
+        if not await call.jobs.wait(job_id, step):
+            waited += step
+            await call.report(f"{record.progress or 'working'}, {math.floor(waited)} s")
+
+
+async def delivered(call: Call, record: JobRecord, given: MediaInput) -> Outcome:
+    """A finished job as the tool's outcome; raises the refusal of a failed one."""
+    await call.jobs.mark_delivered(record.job_id)
+    if record.error is not None:
+        raise from_json(record.error)
+    result = dict(record.result or {})
+    listed = result.get("assets")
+    ids = [str(entry["asset_id"]) for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    assets = [await call.assets.get(asset_id, call.owner) for asset_id in dict.fromkeys(ids)]
+    return Outcome(result, tuple(assets), given.preview)
+
+
+async def check_save_as(call: Call, path: str | None) -> None:
+    """Refuses a path that could not be written, before anything is spent."""
+    if path is None:
+        return
+    if call.workspace is None:
+        raise FailedPrecondition(
+            "save_as needs a workspace root, and this daemon has none.",
+            hint="Start it with --workspace-root, or leave save_as out: the asset is kept anyway.",
+        )
+    await call.workspace.check_save(path)
+
+
+async def spend(
+    call: Call, job: Job, backend: Backend[Any], ask: Callable[[str, Exchange], Awaitable[G]]
+) -> tuple[G, int]:
+    """One exchange with a provider, written down before it is sent and after each step: its answer and its row."""
+    row = await call.ledger.plan(
+        job_id=job.job_id,
+        owner=call.owner,
+        tool=job.tool,
+        route_id=backend.route_id,
+        provider=backend.provider,
+        model=backend.model,
+    )
+
+    async def sent() -> None:
+        await call.ledger.sent(row)
+
+    async def responded(generation_id: str | None) -> None:
+        await call.ledger.responded(row, generation_id)
+
+    try:
+        return await ask(backend.model, Exchange(sent, responded, job.report)), row
+    except KheishError as error:
+        unsure = bool(error.details.get("possibly_billed"))
+        await (call.ledger.unknown(row) if unsure else call.ledger.failed(row, error.code.value))
+        raise
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            await call.ledger.abandon(row)
+        raise
+
+
+async def keep_paid(
+    call: Call, row: int, generation: Generation, *, label: str, provenance: JsonObject
+) -> tuple[Asset, ...]:
+    """Keeps every medium of a generation before anything else can go wrong, whoever has left meanwhile.
+
+    Bytes that do not decode are set aside, named in the refusal (data_loss), and never served.
+    """
+    with anyio.move_on_after(KEEPING_S, shield=True):
+        try:
+            assets = [await _keep(call, media, label, provenance) for media in generation.media]
+        except KheishError as error:
+            await call.ledger.failed(row, error.code.value)
+            raise
+        await call.ledger.stored(row, generation.cost_usd, tuple(asset.asset_id for asset in assets))
+        return tuple(assets)
+    raise DataLoss("The result could not be written to the asset store in time.", hint="Look at the disk with doctor.")
+
+
+async def _keep(call: Call, media: Media, label: str, provenance: JsonObject) -> Asset:
+    try:
+        facts = recognise(media)
+        if facts.kind is Kind.IMAGE and kind_of(facts.media_type) is Kind.IMAGE:
+            await call.workers.run("check_image", {}, media.data)
+        return await call.assets.keep(media, owner=call.owner, label=label, kind="file", provenance=provenance)
+    except MediaRejected as error:
+        name = await call.assets.set_aside(media.data, error.message)
+        raise DataLoss(
+            f"The provider's answer is not usable media: {error.message}",
+            hint=f"The bytes are kept aside as quarantine/{name} in the state root; the call may have been billed.",
+            details={"quarantine": name},
+        ) from None
+
+
+def origin(
+    call: Call,
+    job: Job,
+    backend: Backend[Any],
+    prompt: str,
+    generation: Generation,
+    sources: Sequence[str] = (),
+) -> JsonObject:
+    """Where an asset comes from: tool, route, model, a keyed hash of the prompt, sources, cost, generation."""
+    return {
+        "tool": job.tool,
+        "route_id": backend.route_id,
+        "provider": backend.provider,
+        "model": generation.model,
+        "prompt_mac": call.jobs.mac(prompt),
+        "sources": list(sources),
+        "cost_usd": generation.cost_usd,
+        "generation_id": generation.generation_id,
+        "job_id": job.job_id,
+    }
+
+
+def total(costs: Sequence[float | None]) -> float | None:
+    """The sum in USD; None as soon as one part is unknown, since an unknown price is not zero."""
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 9) if len(known) == len(costs) else None
+
+
+async def save_copies(call: Call, assets: tuple[Asset, ...], save_as: str | None) -> tuple[dict[str, str], list[str]]:
+    """Writes the asked copies; gives each asset id's path, and warnings where a copy failed (the asset is safe)."""
+    paths: dict[str, str] = {}
+    warnings: list[str] = []
+    if call.at_hand:
+        paths = {asset.asset_id: str(await call.assets.path_of(asset)) for asset in assets}
+    if save_as is None or call.workspace is None:
+        return paths, warnings
+    for asset in assets:
+        try:
+            media = await call.assets.read(asset)
+            paths[asset.asset_id] = await call.workspace.save(save_as, media.data, asset.extension)
+        except KheishError as error:
+            warnings.append(f"{asset.asset_id} was kept but not saved to the workspace: {error.message}")
+    return paths, warnings
+
+
+def shown(asset: Asset, paths: Mapping[str, str]) -> JsonObject:
+    """The asset object of a result, with the file's path where the caller can use one."""
+    path = paths.get(asset.asset_id)
+    return {**asset.as_json(), "path": path} if path else asset.as_json()

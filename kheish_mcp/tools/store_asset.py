@@ -1,0 +1,52 @@
+"""A file, a link or inline data becomes an asset."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from .base import Call, Input, Outcome, Tool
+
+
+class StoreAsset(Input):
+    """Keeps a file as an asset whose id every tool accepts: a workspace path, an https:// URL or a data: URI."""
+
+    source: str = Field(min_length=1, description="A path under the workspace root, an https:// URL or a data: URI.")
+    label: str | None = Field(None, max_length=200, description="A name to find it by.")
+    media_type: str | None = Field(None, max_length=100, description="Checked against the bytes, e.g. image/png.")
+    kind: Literal["file", "microphone_segment"] = Field("file", description="microphone_segment: wav or webm only.")
+
+
+ASSET_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "asset_id": {"type": "string", "description": "The id that every tool accepts."},
+        "uri": {"type": "string", "description": "asset:// URI, readable as a resource."},
+        "media_type": {"type": "string", "description": "What the bytes are."},
+        "file_name": {"type": "string", "description": "A safe name."},
+        "byte_length": {"type": "integer", "description": "Size in bytes."},
+        "sha256": {"type": "string", "description": "Digest of the bytes, hex."},
+        "width": {"type": ["integer", "null"], "description": "Pixels."},
+        "height": {"type": ["integer", "null"], "description": "Pixels."},
+        "duration_s": {"type": ["number", "null"], "description": "Seconds of sound."},
+    },
+    "required": ["asset_id", "uri", "media_type", "file_name", "byte_length", "sha256"],
+}
+
+
+async def run(given: StoreAsset, call: Call) -> Outcome:
+    """The asset; equal bytes give the asset that is already there."""
+    asset = await call.references.resolve(
+        given.source,
+        owner=call.owner,
+        kinds=None,
+        argument="source",
+        label=given.label or "",
+        media_type=given.media_type or "",
+        kind=given.kind,
+    )
+    return Outcome(asset.as_json(), preview="none")
+
+
+TOOL = Tool("store_asset", "Store an asset", StoreAsset, run, output_schema=ASSET_SCHEMA)

@@ -1,0 +1,1 @@
+"""The ways in which a client reaches the daemon."""
