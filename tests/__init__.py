@@ -1,0 +1,1 @@
+"""The tests; `python -m tests` runs the single check."""
