@@ -210,6 +210,14 @@ async def test_a_certificate_that_nobody_vouches_for_is_no_way_in(internet: Inte
     assert not internet.requests
 
 
+async def test_a_redirect_needs_the_certificate_of_where_it_leads(internet: Internet):
+    internet.names["other.example.com"] = [[PUBLIC]]
+    internet.pages["/a"] = http("302 Found", "Location: https://other.example.com/b")
+    internet.pages["/b"] = http("200 OK", "Content-Type: image/png", body=PNG)
+    assert isinstance(await refusal(internet.web(), url("/a")), Unavailable)
+    assert len(internet.requests) == 1
+
+
 HOSTILE = [
     "http://files.example.com/cat.png",
     "ftp://files.example.com/cat.png",
