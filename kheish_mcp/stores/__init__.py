@@ -1,0 +1,1 @@
+"""What lasts: one store a file, each with its own crash story."""
