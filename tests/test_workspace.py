@@ -21,8 +21,9 @@ from kheish_mcp.errors import (
     PermissionDenied,
     ResourceExhausted,
 )
+from kheish_mcp.formats import FORMATS
 from kheish_mcp.sources.beneath import Opener, best_opener, open_by_walk, open_in_kernel
-from kheish_mcp.sources.workspace import MEDIA_SUFFIXES, Workspace, with_extension
+from kheish_mcp.sources.workspace import MEDIA_ENDINGS, Workspace, with_extension
 
 pytestmark = pytest.mark.anyio
 OPENERS = [open_by_walk, open_in_kernel] if best_opener() is open_in_kernel else [open_by_walk]
@@ -208,6 +209,7 @@ async def test_a_file_over_the_limit_is_refused_before_it_is_read(workspace: Wor
         await workspace.read("huge.png")
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="such files are Linux's")
 async def test_a_file_that_is_longer_than_it_says_is_cut_off(opener: Opener):
     """Files of /proc claim to be empty; one that grows while it is read looks the same."""
     with pytest.raises(ResourceExhausted):
@@ -395,5 +397,10 @@ def test_a_saved_file_says_what_it_is(name: str, extension: str, true: str):
     assert with_extension(name, extension) == true
 
 
-def test_no_media_suffix_is_one_that_a_system_runs():
-    assert not MEDIA_SUFFIXES & {"sh", "py", "js", "html", "htm", "exe", "bat", "cmd", "desktop", "ps1", "app"}
+def test_every_formats_own_ending_is_kept():
+    for form in FORMATS:
+        assert with_extension(f"a.{form.extension}", form.extension) == f"a.{form.extension}"
+
+
+def test_no_media_ending_is_one_that_a_system_runs():
+    assert not MEDIA_ENDINGS & {"sh", "py", "js", "html", "htm", "exe", "bat", "cmd", "desktop", "ps1", "app"}

@@ -22,6 +22,8 @@ from ..errors import (
     ResourceExhausted,
     Unavailable,
 )
+from ..formats import kind_of, parse_media_type
+from ..formats.recognition import UNDECLARED
 from ..media import Media
 from .addresses import is_public
 
@@ -37,7 +39,7 @@ PORT: Final = 443
 LONGEST_URL: Final = 4096
 MOST_REDIRECTS: Final = 3
 CONNECT_S: Final = 3.0
-READABLE_URL: Final = re.compile(r"https://([^/?#@:\\]+)(?::443)?([/?][^#]*)?(?:#.*)?", re.IGNORECASE)
+READABLE_URL: Final = re.compile(r"https://([^/?#@:\\]+)(?::443)?([/?][^#]*)?(?:#.*)?", re.IGNORECASE | re.ASCII)
 FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 # A last label of letters keeps every spelling of an IP address out: decimal, octal, hex, short.
 PUBLIC_NAME: Final = re.compile(
@@ -45,10 +47,6 @@ PUBLIC_NAME: Final = re.compile(
 )
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 KEPT_IN_TARGET: Final = "%/?:@!$&'()*+,;=-._~"
-UNTOLD_TYPES: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
-WELCOME: Final = re.compile(
-    r"image/.+|audio/.+|text/plain|text/csv|text/markdown|application/(?:json|pdf|dxf|ogg)", re.IGNORECASE
-)
 HEADERS: Final[dict[str | bytes, str | bytes]] = {
     "Accept": "*/*",
     "Accept-Encoding": "identity",
@@ -127,7 +125,7 @@ class Web:
         self._given_tls = tls
 
     async def fetch(self, url: str) -> Media:
-        """The bytes at `url`, with the media type the server claims ('' if none) and the last part of the path as name.
+        """The bytes at `url`, the Content-Type that the server claims ('' if none), the last part of the path as name.
 
         InvalidArgument for a URL that is none of ours, NotFound where no public address is known or the file is not
         there, PermissionDenied for a redirect to elsewhere, ResourceExhausted over `max_bytes`, MediaRejected for what
@@ -243,14 +241,15 @@ def _judged_redirect(before: Place, url: str) -> Place:
 
 def _welcome_type(host: str, headers: Mapping[str, str]) -> str:
     """The media type claimed, '' for none; MediaRejected for one that no asset can have, or for packed bytes."""
-    claimed = headers.get("content-type", "").partition(";")[0].strip().lower()
+    claimed = headers.get("content-type", "").strip()
+    media_type, _ = parse_media_type(claimed)
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise MediaRejected(f"{host} sent the file packed, though asked not to.", hint=BY_HAND)
-    if claimed in UNTOLD_TYPES:
+    if media_type in UNDECLARED:
         return ""
-    if not WELCOME.fullmatch(claimed):
+    if kind_of(media_type) is None:
         raise MediaRejected(
-            f"What {host} sent is neither a picture, sound, text nor a document.",
+            f"What {host} sent claims to be no picture, sound, text or document that is taken.",
             hint="Name the URL of the file itself, not of a page that shows it.",
         )
     return claimed

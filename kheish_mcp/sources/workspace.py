@@ -23,7 +23,8 @@ from ..errors import (
     ResourceExhausted,
     Unavailable,
 )
-from ..media import Media
+from ..formats import FORMATS
+from ..media import Kind, Media
 from .beneath import Opener, best_opener, enter, held
 
 LONGEST_PATH: Final = 1024
@@ -64,33 +65,18 @@ REFUSALS: Final[dict[int, tuple[type[KheishError], str]]] = {
     errno.EDQUOT: (ResourceExhausted, "The disk quota is used up."),
 }
 
-# What else a file of this extension may be called; text may be subtitles, but never a script or a page.
-SPELLINGS_OF: Final = {
-    extension: frozenset({extension, *others})
-    for extension, others in {
-        "aac": (),
-        "csv": ("txt",),
-        "dxf": (),
-        "flac": (),
-        "gif": (),
-        "jpg": ("jpeg",),
-        "json": ("txt",),
-        "m4a": ("mp4",),
-        "md": ("markdown", "txt"),
-        "mp3": ("mpga",),
-        "ogg": ("oga", "opus"),
-        "opus": ("ogg",),
-        "pcm": ("l16", "l24"),
-        "pdf": (),
-        "png": (),
-        "svg": (),
-        "txt": ("csv", "md", "srt", "vtt"),
-        "wav": (),
-        "webm": (),
-        "webp": (),
-    }.items()
-}
-MEDIA_SUFFIXES: Final = frozenset(chain.from_iterable(SPELLINGS_OF.values()))
+
+def _families() -> dict[str, frozenset[str]]:
+    """Per extension the endings that are as true; texts may pass for each other, but never for a script or a page."""
+    texts = {form.extension for form in FORMATS if form.kind is Kind.TEXT and form.sniff is None} | {"srt", "vtt"}
+    return {
+        form.extension: frozenset(texts if form.extension in texts else {form.extension, *form.endings})
+        for form in FORMATS
+    }
+
+
+FAMILIES: Final = _families()
+MEDIA_ENDINGS: Final = frozenset(chain.from_iterable(FAMILIES.values()))
 
 
 class Workspace:
@@ -225,11 +211,10 @@ class Workspace:
 def with_extension(name: str, extension: str) -> str:
     """The name with an extension that is true: its own if it will do, in place of another medium's, else added."""
     name = name.rstrip(". ")
-    stem, _, suffix = name.rpartition(".")
-    true = SPELLINGS_OF.get(extension, frozenset({extension}))
-    if stem and suffix.lower() in true:
+    stem, _, ending = name.rpartition(".")
+    if stem and ending.lower() in FAMILIES.get(extension, {extension}):
         return name
-    return f"{stem if stem and suffix.lower() in MEDIA_SUFFIXES else name}.{extension}"
+    return f"{stem if stem and ending.lower() in MEDIA_ENDINGS else name}.{extension}"
 
 
 @contextmanager
