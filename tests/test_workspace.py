@@ -30,11 +30,6 @@ OPENERS = [open_by_walk, open_in_kernel] if best_opener() is open_in_kernel else
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     (root / "pictures").mkdir(parents=True)

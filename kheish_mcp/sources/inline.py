@@ -50,6 +50,7 @@ def _from_base64(payload: str) -> bytes:
 
 
 def _from_percent(payload: str) -> bytes:
+    """The bytes of printable ASCII with %XX; a `#` would begin a fragment, and half of an SVG be lost."""
     if UNWRITABLE.search(payload):
         raise InvalidArgument(
             "The data: URI's payload has characters that no URI has.", hint="Write them as %XX, or use base64."

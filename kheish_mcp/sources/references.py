@@ -66,7 +66,8 @@ class References:
 
         What arrives is recognised, and refused, before anything is kept; `media_type`, where given, is what the bytes
         must be. InvalidArgument for what is none of the five kinds, MediaRejected for the wrong sort of bytes, and the
-        refusals of each source; all of them begin with `argument`.
+        refusals of each source; all of them begin with `argument`. Bytes the owner has already give the asset that is
+        there; an asset that is another owner's is NotFound, as one that never was.
         """
         wanted = frozenset({kinds}) if isinstance(kinds, Kind) else kinds
         with naming(argument):
@@ -84,6 +85,7 @@ class References:
             return await self.assets.keep(media, owner=owner, label=label, kind=kind, provenance=provenance)
 
     async def _from_web(self, url: str) -> Arrival:
+        """The file, and the host alone: the rest of a URL may hold a secret."""
         if self.web is None:
             raise FailedPrecondition(
                 "This daemon fetches nothing from the web.", hint="Download the file, and name its path."
@@ -94,6 +96,7 @@ class References:
         return await anyio.to_thread.run_sync(read_data_uri, uri, self.max_bytes), {"source": "data"}
 
     async def _from_workspace(self, path: str) -> Arrival:
+        """The file; FailedPrecondition without a workspace."""
         if self.workspace is None:
             raise FailedPrecondition(
                 "This daemon reads no files: it has no workspace root.",

@@ -79,6 +79,7 @@ def read_url(url: str) -> Place:
 
 
 def _ascii_name(host: str) -> str:
+    """The name as the DNS knows it (UTS 46, so that full-width digits are digits again); '' for none."""
     import idna
 
     try:
@@ -141,6 +142,7 @@ class Web:
             ) from None
 
     async def _follow(self, place: Place, url: str) -> Media:
+        """The file after at most three redirects, each of them read, resolved, judged and dialled like the first URL."""
         first = place.host
         for _ in range(MOST_REDIRECTS + 1):
             got = await self._get(place)
@@ -192,6 +194,7 @@ class Web:
         return addresses
 
     async def _dial_any(self, addresses: Sequence[str]) -> AsyncNetworkStream:
+        """A connection to the first address that takes one, each given three seconds."""
         import httpcore2
 
         for address in addresses:
@@ -204,11 +207,13 @@ class Web:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
+        """What certificates are checked against: the system's store, whatever the environment says."""
         import httpx2
 
         return self._given_tls or httpx2.create_ssl_context(trust_env=False)
 
     async def _take(self, place: Place, response: Response) -> Media | str:
+        """The answer's body, counted while it comes, since a Content-Length may lie or be left out; or its Location."""
         headers = {name.lower().decode("latin-1"): value.decode("utf-8", "replace") for name, value in response.headers}
         if response.status in REDIRECTS and "location" in headers:
             return headers["location"]
@@ -231,6 +236,7 @@ class Web:
 
 
 def _judged_redirect(before: Place, url: str) -> Place:
+    """The place of a Location; PermissionDenied where a caller might not have named it either."""
     try:
         return read_url(url)
     except InvalidArgument:
@@ -256,6 +262,7 @@ def _welcome_type(host: str, headers: Mapping[str, str]) -> str:
 
 
 def _refused(host: str, status: int) -> KheishError:
+    """The refusal for a status that brings no file; the body is not even read."""
     kind = REFUSALS.get(status, Unavailable)
     return kind(f"{host} answered {status} instead of a file.", hint=BY_HAND, retryable=status == 429 or status >= 500)
 

@@ -136,12 +136,14 @@ class Workspace:
         return parts
 
     def _relative(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """An absolute path's names below the root, compared name by name and never by prefix of the text."""
         for root in self._roots:
             if parts[: len(root)] == root:
                 return parts[len(root) :]
         raise PermissionDenied("The path is not under the workspace root.", hint=INSIDE)
 
     def _target(self, path: str) -> tuple[str, ...]:
+        """The names of a file to be written; InvalidArgument for a folder, and for names no file could have."""
         parts = self._parts(path)
         if path.endswith(("/", "/.")):
             raise InvalidArgument("The path ends in a folder, and a file is to be written.", hint=INSIDE)
@@ -176,6 +178,7 @@ class Workspace:
         return data
 
     def _judge(self, found: os.stat_result) -> None:
+        """Refuses, by the open descriptor, what is no plain file of its own or is too large."""
         if not stat.S_ISREG(found.st_mode):
             raise PermissionDenied("Only plain files are read.", hint=INSIDE)
         if found.st_nlink > 1:
@@ -189,11 +192,13 @@ class Workspace:
         return ResourceExhausted(f"The file has more than {self.max_bytes} bytes.", hint="Use a smaller one.")
 
     def _check(self, parts: Sequence[str]) -> None:
+        """Walks what exists of the way to a target; what does not exist yet can be made in a writable folder."""
         with self._opened() as root, _deepest(root, parts[:-1]) as folder:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
                 raise PermissionDenied("The folder cannot be written to.", hint=INSIDE)
 
     def _save(self, parts: Sequence[str], data: bytes) -> str:
+        """Writes and syncs file and folder; gives the name it got. A write that fails leaves nothing behind."""
         with self._opened() as root, _deepest(root, parts[:-1], create=True) as folder:
             name, fd = _create(folder, parts[-1])
             try:
@@ -238,6 +243,7 @@ def _deepest(root: int, parts: Sequence[str], *, create: bool = False) -> Genera
 
 
 def _make(folder: int, name: str) -> None:
+    """Makes a folder that lasts, unless the name is taken, whatever by: entering it will tell."""
     try:
         os.mkdir(name, dir_fd=folder)
     except FileExistsError:
