@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from .media import Media
@@ -228,7 +229,7 @@ class Driver(ABC):
     needs_key: ClassVar[bool]
     takes_any_model: ClassVar[bool] = True
     default_base_url: ClassVar[str | None] = None
-    preferred: ClassVar[dict[str, tuple[str, ...]]] = {}
+    preferred: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
     def missing(self, capability: type[Capability]) -> tuple[str, str] | None:
         """Why this installation cannot offer a declared capability, and the command that mends it; None if it can."""
