@@ -1,0 +1,65 @@
+"""The worker process: it takes its limits first, then job after job from its pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import struct
+import sys
+from typing import BinaryIO
+
+from ..errors import JsonObject, KheishError, MediaRejected
+from . import craft
+
+HEAD = struct.Struct(">II")
+LENGTH = struct.Struct(">Q")
+# A picture of 100 megapixels takes 400 MB once decoded, and an edit holds two.
+MEMORY = 1536 << 20
+LIMITS = (
+    (resource.RLIMIT_AS, MEMORY),
+    (resource.RLIMIT_CPU, 600),
+    (resource.RLIMIT_FSIZE, 64 << 20),
+    (resource.RLIMIT_NOFILE, 64),
+    (resource.RLIMIT_CORE, 0),
+)
+
+
+def main() -> None:
+    """Serves until the pipe closes."""
+    for limit, value in LIMITS:
+        hard = resource.getrlimit(limit)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (bound, bound))
+    wire = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not print into the answer
+    while head := sys.stdin.buffer.read(HEAD.size):
+        _serve(head, sys.stdin.buffer, wire)
+
+
+def _serve(head: bytes, source: BinaryIO, wire: BinaryIO) -> None:
+    length, count = HEAD.unpack(head)
+    job = json.loads(source.read(length))
+    sizes = [LENGTH.unpack(source.read(LENGTH.size))[0] for _ in range(count)]
+    blobs = tuple(source.read(size) for size in sizes)
+    made: tuple[JsonObject, tuple[bytes, ...]]
+    try:
+        facts, made_blobs = craft(job["craft"])(job["parameters"], blobs)
+        made = {"facts": facts}, made_blobs
+    except KheishError as refusal:
+        made = {"error": refusal.as_json()}, ()
+    except MemoryError:
+        made = {"error": MediaRejected("It needs more memory than it may have.", hint="Send less.").as_json()}, ()
+    _answer(wire, *made)
+
+
+def _answer(wire: BinaryIO, head: JsonObject, blobs: tuple[bytes, ...]) -> None:
+    encoded = json.dumps(head).encode()
+    wire.write(HEAD.pack(len(encoded), len(blobs)) + encoded)
+    wire.writelines(LENGTH.pack(len(blob)) for blob in blobs)
+    wire.writelines(blobs)
+    wire.flush()
+
+
+if __name__ == "__main__":
+    main()
