@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import os
 import secrets
+import shutil
 import time
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 
-from ..errors import DataLoss, InvalidArgument, JsonObject, MediaRejected, NotFound, ResourceExhausted
+from ..errors import DataLoss, InvalidArgument, Json, JsonObject, MediaRejected, NotFound, ResourceExhausted
 from ..formats import extension_of, recognise
 from ..media import Facts, Media, Pcm
+from ..names import file_name, plain
 from .blobs import Blobs
-from .database import Database, new_id
+from .database import LOCK, Database, new_id
+from .disk import locked, make_folder, refusing, sync_folder, write_new
 
 if TYPE_CHECKING:
     from apsw import Connection
 
-T = TypeVar("T")
-
 MICROPHONE: Final = frozenset({"audio/wav", "audio/webm"})
-LONGEST_NAME: Final = 120
+LONGEST_LABEL: Final = 200
+CURSOR: Final = "after-"
+TABLES: Final = """
+    CREATE TABLE asset (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        asset_id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        media_type TEXT NOT NULL,
+        file_name TEXT NOT NULL,
+        label TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        byte_length INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        width INTEGER, height INTEGER, duration_s REAL,
+        pcm_rate INTEGER, pcm_channels INTEGER, pcm_bits INTEGER,
+        created_at REAL NOT NULL,
+        deleted_at REAL,
+        provenance TEXT NOT NULL,
+        text TEXT
+    ) STRICT;
+    CREATE UNIQUE INDEX asset_once ON asset (
+        owner, media_type, sha256, ifnull(pcm_rate, 0), ifnull(pcm_channels, 0), ifnull(pcm_bits, 0)
+    ) WHERE deleted_at IS NULL;
+    CREATE INDEX asset_by_owner ON asset (owner, number) WHERE deleted_at IS NULL;
+    CREATE INDEX asset_by_blob ON asset (sha256) WHERE deleted_at IS NULL;
+    CREATE INDEX asset_deleted ON asset (deleted_at) WHERE deleted_at IS NOT NULL;
+"""
 COLUMNS: Final = (
     "asset_id, owner, media_type, file_name, label, kind, byte_length, sha256, width, height, duration_s,"
     " pcm_rate, pcm_channels, pcm_bits, created_at, provenance"
 )
+LIVE: Final = f"SELECT {COLUMNS} FROM asset WHERE deleted_at IS NULL"  # noqa: S608 - our own columns
+SAME: Final = (
+    f"{LIVE} AND owner = ? AND media_type = ? AND sha256 = ? AND (pcm_rate, pcm_channels, pcm_bits) IS (?, ?, ?)"
+)
+INSERT: Final = f"INSERT INTO asset ({COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608 - our own columns
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A record: sizes in bytes, pixels and seconds, `created_at` in epoch seconds, `provenance` as JSON text."""
+    """A record: sizes in bytes, pixels and seconds, `created_at` in epoch seconds, `origin` the provenance as JSON."""
 
     asset_id: str
     owner: str
@@ -73,17 +101,8 @@ class Asset:
 
     def as_json(self) -> JsonObject:
         """The asset object of results."""
-        return {
-            "asset_id": self.asset_id,
-            "uri": self.uri,
-            "media_type": self.media_type,
-            "file_name": self.file_name,
-            "byte_length": self.byte_length,
-            "sha256": self.sha256,
-            "width": self.width,
-            "height": self.height,
-            "duration_s": self.duration_s,
-        }
+        names = ("media_type", "file_name", "byte_length", "sha256", "width", "height", "duration_s")
+        return {"asset_id": self.asset_id, "uri": self.uri, **{name: getattr(self, name) for name in names}}
 
 
 class AssetStore:
@@ -97,8 +116,9 @@ class AssetStore:
     ) -> None:
         self._database = database
         self._blobs = Blobs(state_root / "assets" / "blobs")
-        self._files = state_root / "assets" / "files"
+        self._lent = state_root / "assets" / "files"
         self._quarantine = state_root / "quarantine"
+        self._lock = state_root / LOCK
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
 
@@ -109,21 +129,17 @@ class AssetStore:
         owner: str,
         label: str = "",
         kind: str = "file",
-        provenance: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Json] | None = None,
     ) -> Asset:
-        """The asset of these bytes, new or the one that is already there.
+        """The asset of these bytes, new or the one that is already there; a deleted one does not come back.
 
         MediaRejected where declared type and bytes disagree, the type is not taken, or `kind` does not take it;
         ResourceExhausted over the limits. A cancelled caller does not stop it half way.
         """
-        if len(media.data) > self._max_bytes:
-            raise ResourceExhausted(
-                f"{len(media.data):,} bytes are more than an asset may have.",
-                hint=f"At most {self._max_bytes:,} bytes.",
-            )
-        facts = recognise(media)
-        self._check(facts, kind)
         with anyio.CancelScope(shield=True):
+            self._check_size(media)
+            facts = await anyio.to_thread.run_sync(recognise, media)
+            self._check(facts, kind)
             sha256 = await anyio.to_thread.run_sync(self._blobs.keep, media.data)
             row = _new_row(media, facts, sha256, owner=owner, label=label, kind=kind, provenance=provenance or {})
 
@@ -133,7 +149,15 @@ class AssetStore:
                     self._blobs.keep(media.data)
                 return _insert_or_find(connection, row)
 
-            return await self._database.write(record)
+            kept = await self._database.write(record)
+        return kept  # noqa: RET504 - to a type checker a scope may swallow what happens in it
+
+    def _check_size(self, media: Media) -> None:
+        if len(media.data) > self._max_bytes:
+            raise ResourceExhausted(
+                f"{len(media.data):,} bytes are more than an asset may have.",
+                hint=f"At most {self._max_bytes:,} bytes.",
+            )
 
     def _check(self, facts: Facts, kind: str) -> None:
         if kind == "microphone_segment" and facts.media_type not in MICROPHONE:
@@ -149,13 +173,12 @@ class AssetStore:
 
     async def get(self, asset_id: str, owner: str) -> Asset:
         """An asset by its id; NotFound for an unknown and for a foreign one alike."""
-        query = f"SELECT {COLUMNS} FROM asset WHERE asset_id = ? AND owner = ? AND deleted_at IS NULL"  # noqa: S608 - our columns
-        found = await self._one(query, (asset_id, owner))
-        if found is None:
+        found = await self._database.rows(f"{LIVE} AND asset_id = ? AND owner = ?", asset_id, owner)
+        if not found:
             raise NotFound(
                 "There is no such asset.", hint="resources/list, or `kheish-daemon assets list`, shows them."
             )
-        return _asset(found)
+        return _asset(found[0])
 
     async def read(self, asset: Asset) -> Media:
         """The bytes, checked against length and digest; DataLoss names the asset."""
@@ -170,131 +193,119 @@ class AssetStore:
         return Media(data, asset.media_type, asset.file_name, asset.pcm)
 
     async def path_of(self, asset: Asset) -> Path:
-        """A file of the asset's own name and ending, for programs on this machine; it shares the blob's bytes."""
-
-        def link() -> Path:
-            path = self._files / asset.asset_id / asset.file_name
-            if not path.exists():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _link_or_copy(self._blobs.path(asset.sha256), path)
-            return path
-
-        return await anyio.to_thread.run_sync(link)
+        """A read-only file of the asset's own name, for programs on this machine; the refusals of `read`."""
+        await self.read(asset)
+        path = self._lent / asset.asset_id / asset.file_name
+        await anyio.to_thread.run_sync(self._blobs.lend, asset.sha256, path)
+        return path
 
     async def page(self, owner: str, cursor: str | None, limit: int = 100) -> tuple[tuple[Asset, ...], str | None]:
-        """Assets, newest first, and the cursor of the next page; InvalidArgument for a cursor that is not ours."""
-        before = _decoded(cursor) if cursor is not None else 1 << 62
+        """Assets, newest first, and the cursor of the next page; InvalidArgument for a cursor that is not ours.
+
+        What is stored or deleted between two pages neither repeats nor hides another asset.
+        """
 
         def work(connection: Connection) -> list[tuple[Any, ...]]:
-            query = f"SELECT number, {COLUMNS} FROM asset WHERE owner = ? AND number < ? AND deleted_at IS NULL"  # noqa: S608 - our columns
-            return list(connection.execute(f"{query} ORDER BY number DESC LIMIT ?", (owner, before, limit + 1)))
+            before = _place_of(connection, owner, cursor) if cursor is not None else 1 << 62
+            query = f"{LIVE} AND owner = ? AND number < ? ORDER BY number DESC LIMIT ?"
+            return list(connection.execute(query, (owner, before, limit + 1)))
 
-        found = await self._database.read(work)
-        following = _encoded(int(found[limit - 1][0])) if len(found) > limit else None
-        return tuple(_asset(row[1:]) for row in found[:limit]), following
+        found = [_asset(row) for row in await self._database.read(work)]
+        shown = tuple(found[:limit])
+        return shown, shown[-1].asset_id.replace("asset-", CURSOR) if len(found) > limit else None
 
     async def newest(self) -> int:
-        """Grows with every new asset, whichever process made it."""
-        found = await self._one("SELECT coalesce(max(number), 0) FROM asset", ())
-        return int(found[0]) if found else 0
+        """A number that changes whenever an asset comes or goes, whichever process did it."""
+        query = (
+            "SELECT (SELECT ifnull(max(number), 0) FROM asset)"
+            " + (SELECT count(*) FROM asset WHERE deleted_at IS NOT NULL)"
+        )
+        [(number,)] = await self._database.rows(query)
+        return int(number)
 
-    async def delete(self, asset_id: str, owner: str) -> bool:
-        """Takes an asset away: its record first, then its bytes unless another asset shares them."""
+    async def delete(self, asset_id: str, owner: str) -> None:
+        """Takes an asset away for good: its record first, then its bytes unless another asset shares them."""
         asset = await self.get(asset_id, owner)
-
-        def work(connection: Connection) -> bool:
-            connection.execute("UPDATE asset SET deleted_at = ? WHERE asset_id = ?", (time.time(), asset_id))
-            query = "SELECT count(*) FROM asset WHERE sha256 = ? AND deleted_at IS NULL"
-            [(others,)] = connection.execute(query, (asset.sha256,))
-            if not others:
-                # Inside the transaction: a writer of equal bytes waits for it, and then writes the blob anew.
-                self._blobs.remove(asset.sha256)
-            return True
-
-        (self._files / asset_id / asset.file_name).unlink(missing_ok=True)
-        return await self._database.write(work)
+        query = "UPDATE asset SET deleted_at = ?, text = NULL WHERE asset_id = ? AND deleted_at IS NULL"
+        with anyio.CancelScope(shield=True):
+            await self._database.change(query, time.time(), asset_id)
+            await self._orphans((self._lent / asset_id, self._blobs.path(asset.sha256)), execute=True)
 
     async def gc(self, *, execute: bool) -> tuple[str, ...]:
-        """The names of files that nothing refers to, older than an hour; removed if `execute`."""
-        rows = await self._all("SELECT DISTINCT sha256 FROM asset WHERE deleted_at IS NULL", ())
-        named = frozenset(str(sha256) for (sha256,) in rows)
+        """The names of blobs and temporary files that nothing refers to and that are older than an hour.
 
-        def sweep() -> tuple[str, ...]:
-            stale = list(self._blobs.stale(named))
-            for path in stale if execute else ():
-                path.unlink(missing_ok=True)
-            return tuple(path.name for path in stale)
+        With `execute` they are removed. Unavailable while another process is at it.
+        """
 
-        return await anyio.to_thread.run_sync(sweep)
+        def found() -> list[Path]:
+            lent = self._lent.iterdir() if self._lent.is_dir() else ()
+            return [*self._blobs.stale(), *lent]
+
+        with locked(self._lock, wait=False):
+            return await self._orphans(await anyio.to_thread.run_sync(found), execute=execute)
 
     async def verify(self) -> tuple[int, tuple[str, ...]]:
-        """Reads every blob: how many assets there are, and the ids of the damaged ones."""
-        rows = await self._all(f"SELECT {COLUMNS} FROM asset WHERE deleted_at IS NULL", ())  # noqa: S608 - our columns
+        """Reads every asset: how many there are, and the ids of the damaged ones."""
         damaged = []
-        for asset in map(_asset, rows):
+        assets = [_asset(row) for row in await self._database.rows(LIVE)]
+        for asset in assets:
             try:
                 await self.read(asset)
             except DataLoss:
                 damaged.append(asset.asset_id)
-        return len(rows), tuple(damaged)
+        return len(assets), tuple(damaged)
 
     async def set_text(self, asset: Asset, text: str) -> None:
         """The asset's canonical text: a sound's words, a document's content."""
-        await self._set(asset, "text = ?", text)
+        await self._database.change(
+            "UPDATE asset SET text = ? WHERE asset_id = ? AND deleted_at IS NULL", text, asset.asset_id
+        )
 
     async def text(self, asset: Asset) -> str | None:
         """The canonical text, if it has one."""
-        found = await self._one("SELECT text FROM asset WHERE asset_id = ?", (asset.asset_id,))
-        return None if found is None or found[0] is None else str(found[0])
-
-    async def set_preview(self, asset: Asset, data: bytes, media_type: str) -> None:
-        """A small picture of the asset, so that it need not be made again."""
-        await self._set(asset, "preview = ?, preview_type = ?", data, media_type)
-
-    async def preview(self, asset: Asset) -> tuple[bytes, str] | None:
-        """The small picture with its media type, if it was made."""
-        found = await self._one("SELECT preview, preview_type FROM asset WHERE asset_id = ?", (asset.asset_id,))
-        return None if found is None or found[0] is None else (bytes(found[0]), str(found[1]))
+        found = await self._database.rows("SELECT text FROM asset WHERE asset_id = ?", asset.asset_id)
+        return None if not found or found[0][0] is None else str(found[0][0])
 
     async def set_aside(self, data: bytes, reason: str) -> str:
         """Keeps bytes that were paid for and cannot be used, with a note why; gives their name in `quarantine/`."""
+        name = f"{secrets.token_hex(8)}.bin"
+        note: JsonObject = {"reason": reason, "byte_length": len(data), "created_at": time.time()}
 
-        def write() -> str:
-            self._quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
-            name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}.bin"
-            for path, content in ((name, data), (f"{name}.json", json.dumps({"reason": reason}).encode())):
-                descriptor = os.open(self._quarantine / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            return name
+        def write() -> None:
+            with refusing():
+                make_folder(self._quarantine)
+                write_new(self._quarantine / name, data)
+                write_new(self._quarantine / f"{name}.json", json.dumps(note).encode())
+                sync_folder(self._quarantine)
 
         with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(write)
+            await anyio.to_thread.run_sync(write)
+        return name
 
-    async def _set(self, asset: Asset, assignment: str, *values: str | bytes) -> None:
-        query = f"UPDATE asset SET {assignment} WHERE asset_id = ?"  # noqa: S608 - our columns
-        await self._database.write(lambda connection: connection.execute(query, (*values, asset.asset_id)) and None)
+    async def _orphans(self, paths: Iterable[Path], *, execute: bool) -> tuple[str, ...]:
+        """The names of those files that no record refers to; gone, if `execute`, when this returns."""
 
-    async def _one(self, query: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        rows = await self._all(query, values)
-        return rows[0] if rows else None
+        def work(connection: Connection) -> tuple[str, ...]:
+            orphans = [path for path in paths if not _is_named(connection, path.name)]
+            for path in orphans if execute else ():
+                # In the transaction: whoever stores equal bytes waits for its end, and writes the blob anew.
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            return tuple(path.name for path in orphans)
 
-    async def _all(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        return await self._database.read(lambda connection: list(connection.execute(query, values)))
+        return await (self._database.write if execute else self._database.read)(work)
 
 
 def _new_row(
-    media: Media, facts: Facts, sha256: str, *, owner: str, label: str, kind: str, provenance: Mapping[str, Any]
+    media: Media, facts: Facts, sha256: str, *, owner: str, label: str, kind: str, provenance: Mapping[str, Json]
 ) -> Asset:
     asset_id = new_id("asset")
+    default = f"{facts.kind.value if kind == 'file' else kind}-{asset_id[-6:]}"
     return Asset(
         asset_id=asset_id,
         owner=owner,
         media_type=facts.media_type,
-        file_name=safe_name(media.name, f"{facts.kind.value}-{asset_id[-6:]}", facts.extension),
-        label=_clean(label)[:LONGEST_NAME],
+        file_name=file_name(media.name, default, facts.extension),
+        label=plain(label)[:LONGEST_LABEL],
         kind=kind,
         byte_length=len(media.data),
         sha256=sha256,
@@ -308,55 +319,30 @@ def _new_row(
 
 
 def _insert_or_find(connection: Connection, row: Asset) -> Asset:
-    query = f"SELECT {COLUMNS} FROM asset WHERE owner = ? AND media_type = ? AND sha256 = ? AND deleted_at IS NULL"  # noqa: S608 - our columns
-    found = list(connection.execute(query, (row.owner, row.media_type, row.sha256)))
+    pcm = (row.pcm.rate, row.pcm.channels, row.pcm.bits) if row.pcm else (None, None, None)
+    found = list(connection.execute(SAME, (row.owner, row.media_type, row.sha256, *pcm)))
     if found:
         return _asset(found[0])
-    pcm = (row.pcm.rate, row.pcm.channels, row.pcm.bits) if row.pcm else (None, None, None)
-    values = (row.asset_id, row.owner, row.media_type, row.file_name, row.label, row.kind, row.byte_length, row.sha256)
-    more = (row.width, row.height, row.duration_s, *pcm, row.created_at, row.origin)
-    marks = ", ".join("?" for _ in (*values, *more))
-    connection.execute(f"INSERT INTO asset ({COLUMNS}) VALUES ({marks})", (*values, *more))  # noqa: S608 - our columns
+    known = (row.asset_id, row.owner, row.media_type, row.file_name, row.label, row.kind, row.byte_length, row.sha256)
+    connection.execute(INSERT, (*known, row.width, row.height, row.duration_s, *pcm, row.created_at, row.origin))
     return row
 
 
 def _asset(row: tuple[Any, ...]) -> Asset:
-    pcm = Pcm(row[11], row[12], row[13]) if row[11] is not None else None
-    return Asset(*row[:11], pcm, *row[14:])
+    values = [*row[:11], Pcm(*row[11:14]) if row[11] is not None else None, *row[14:]]
+    return Asset(*values)
 
 
-def safe_name(name: str, default: str, extension: str) -> str:
-    """A file name that any system and any reader can take, with the ending that the bytes deserve."""
-    stem = _clean(name).replace("\\", "/").rsplit("/", 1)[-1].strip(". ")
-    stem = stem.rsplit(".", 1)[0] if "." in stem else stem
-    kept = "".join("_" if character in '<>:"|?*' else character for character in stem).strip(". ")
-    return f"{(kept or default)[: LONGEST_NAME - 8]}.{extension}"
+def _is_named(connection: Connection, name: str) -> bool:
+    """Whether a live record has this digest or this id."""
+    query = "SELECT 1 FROM asset WHERE deleted_at IS NULL AND (sha256 = ? OR asset_id = ?)"
+    return bool(list(connection.execute(query, (name, name))))
 
 
-def _clean(text: str) -> str:
-    """Text without what could hide in it: control, format (bidi, zero width, tags) and private characters."""
-    normal = unicodedata.normalize("NFC", text)
-    return "".join(character for character in normal if unicodedata.category(character)[0] != "C")
-
-
-def _link_or_copy(blob: Path, path: Path) -> None:
-    try:
-        os.link(blob, path)
-    except FileExistsError:
-        return
-    except OSError:
-        path.write_bytes(blob.read_bytes())
-
-
-def _encoded(number: int) -> str:
-    return base64.urlsafe_b64encode(f"asset:{number}".encode()).decode().rstrip("=")
-
-
-def _decoded(cursor: str) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        if not text.startswith("asset:") or _encoded(int(text[6:])) != cursor:
-            raise ValueError
-        return int(text[6:])
-    except (ValueError, binascii.Error):
-        raise InvalidArgument("Unknown cursor.", hint="Take nextCursor from the page before.") from None
+def _place_of(connection: Connection, owner: str, cursor: str) -> int:
+    """The number of the asset that a cursor stands for, which may have been deleted since."""
+    query = "SELECT number FROM asset WHERE asset_id = ? AND owner = ?"
+    found = list(connection.execute(query, (f"asset-{cursor.removeprefix(CURSOR)}", owner)))
+    if not found or not cursor.startswith(CURSOR):
+        raise InvalidArgument("Unknown cursor.", hint="Take nextCursor from the page before.")
+    return int(found[0][0])

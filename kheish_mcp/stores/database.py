@@ -2,103 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from base64 import b32encode
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from ..errors import ConfigError, DataLoss, KheishError, ResourceExhausted, Unavailable
+from . import disk
 
 if TYPE_CHECKING:
     from apsw import Connection
 
 T = TypeVar("T")
+Value: TypeAlias = str | bytes | float | None
 
 FILE: Final = "kheish.db"
+LOCK: Final = "maintenance.lock"
 APPLICATION_ID: Final = 0x4B484D43  # "KHMC"
 PRAGMAS: Final = (
-    "PRAGMA busy_timeout = 10000",
+    "PRAGMA busy_timeout = 5000",
     # FULL: after a power cut NORMAL had lost up to 464 acknowledged commits, FULL none.
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
+    "PRAGMA mmap_size = 0",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA journal_size_limit = 67108864",
 )
-# Each entry brings the schema from its index to the next; entries are only ever added.
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE asset (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        asset_id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        media_type TEXT NOT NULL,
-        file_name TEXT NOT NULL,
-        label TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        byte_length INTEGER NOT NULL,
-        sha256 TEXT NOT NULL,
-        width INTEGER, height INTEGER, duration_s REAL,
-        pcm_rate INTEGER, pcm_channels INTEGER, pcm_bits INTEGER,
-        created_at REAL NOT NULL,
-        deleted_at REAL,
-        provenance TEXT NOT NULL,
-        text TEXT,
-        preview BLOB, preview_type TEXT
-    ) STRICT;
-    CREATE UNIQUE INDEX asset_once ON asset (owner, media_type, sha256) WHERE deleted_at IS NULL;
-    CREATE INDEX asset_blob ON asset (sha256);
-    CREATE TABLE exchange (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        job_id TEXT NOT NULL,
-        owner TEXT NOT NULL,
-        tool TEXT NOT NULL,
-        route_id TEXT NOT NULL,
-        provider TEXT NOT NULL,
-        model TEXT NOT NULL,
-        state TEXT NOT NULL,
-        generation_id TEXT,
-        cost_usd REAL,
-        error_code TEXT,
-        asset_ids TEXT NOT NULL DEFAULT '[]',
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL
-    ) STRICT;
-    CREATE INDEX exchange_by_time ON exchange (created_at);
-    CREATE TABLE job (
-        job_id TEXT PRIMARY KEY,
-        owner TEXT NOT NULL,
-        tool TEXT NOT NULL,
-        arguments_mac TEXT NOT NULL,
-        state TEXT NOT NULL,
-        progress TEXT NOT NULL DEFAULT '',
-        result TEXT,
-        error TEXT,
-        delivered INTEGER NOT NULL DEFAULT 0,
-        process TEXT NOT NULL,
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE output (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        output_id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        session TEXT,
-        content TEXT NOT NULL,
-        parts TEXT NOT NULL,
-        artifacts TEXT NOT NULL,
-        created_at REAL NOT NULL
-    ) STRICT;
-    CREATE INDEX output_by_session ON output (owner, session);
-    """,
-)
+TABLES: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
+DOCTOR: Final = "`kheish-daemon doctor` says what is damaged; then restore kheish.db from a backup."
 
 
 def new_id(prefix: str) -> str:
@@ -110,36 +49,134 @@ class Database:
     """One connection, used by one thread at a time; other processes may have theirs on the same file.
 
     `read` and `write` run a function on the connection in a worker thread. A write is one IMMEDIATE transaction that a
-    cancelled caller does not tear: it is committed to disk, or it never was, before the caller hears of its cancellation.
+    cancelled caller does not tear: it is on disk, or it never was, before the caller hears of its cancellation.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, state_root: Path) -> None:
+        self.state_root = state_root
         self._connection = connection
         self._turn = anyio.CapacityLimiter(1)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, state_root: Path, *, vfs: str | None = None) -> AsyncGenerator[Database]:
-        """Opens (and makes, or brings up to date) the database of a state root; ConfigError for a newer one."""
-        connection = await anyio.to_thread.run_sync(_connect, state_root, vfs)
-        database = cls(connection)
+    async def open(
+        cls, state_root: Path, *, vfs: str | None = None, migrations: Sequence[str] | None = None
+    ) -> AsyncGenerator[Database]:
+        """Opens the database of a state root, made or brought up to date first where it has to be.
+
+        Each of `migrations` takes the schema from its index to the next; by default those of all stores. `vfs` names a
+        registered SQLite file system without shared memory. ConfigError for a newer schema, for another program's
+        file and for a folder that cannot be written; DataLoss for a damaged file.
+        """
+        # Not imported above: each store imports this module for its own part.
+        from .migrations import MIGRATIONS
+
+        wanted = MIGRATIONS if migrations is None else tuple(migrations)
+        connection = await anyio.to_thread.run_sync(_connect, state_root, vfs, wanted)
+        database = cls(connection, state_root)
         try:
             yield database
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(connection.close, limiter=database._turn)
+            await database.close()
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` finds."""
-        return await self._run(lambda: _refusing(lambda: work(self._connection)))
+        return await anyio.to_thread.run_sync(_guarded, work, self._connection, limiter=self._turn)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """What `work` gives once its changes are on disk."""
-        return await self._run(lambda: _refusing(lambda: _transaction(self._connection, work)))
-
-    async def _run(self, work: Callable[[], T]) -> T:
+        """What `work` gives, once its changes are on disk; none of them are when it raises."""
         with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(work, limiter=self._turn)
+            result = await anyio.to_thread.run_sync(
+                _guarded, lambda connection: _transaction(connection, work), self._connection, limiter=self._turn
+            )
+        return result  # noqa: RET504 - to a type checker a scope may swallow what happens in it
+
+    async def rows(self, query: str, *values: Value) -> list[tuple[Any, ...]]:
+        """The rows of one query."""
+        return await self.read(lambda connection: list(connection.execute(query, values)))
+
+    async def change(self, statement: str, *values: Value) -> int:
+        """How many rows one statement has changed, which is on disk now."""
+
+        def work(connection: Connection) -> int:
+            connection.execute(statement, values)
+            return connection.changes()
+
+        return await self.write(work)
+
+    async def close(self) -> None:
+        """Waits for what is under way, and lets go of the file."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._connection.close, limiter=self._turn)
+
+
+def journal_for(version: str) -> str:
+    """WAL, unless this SQLite still has the WAL-reset race (mended in 3.51.3, 3.50.7, 3.44.6; 3.52.0 was withdrawn)."""
+    numbers = tuple(int(part) for part in version.split("."))
+    mended = (numbers >= (3, 51, 3) and numbers != (3, 52, 0)) or numbers in {(3, 50, 7), (3, 44, 6)}
+    return "wal" if mended else "truncate"
+
+
+def _connect(state_root: Path, vfs: str | None, migrations: Sequence[str]) -> Connection:
+    import apsw
+
+    if vfs is None:
+        with disk.refusing():
+            _make_file(state_root)
+    with _refusing():
+        connection = apsw.Connection(str(state_root / FILE), vfs=vfs)
+    try:
+        with _refusing():
+            _prepare(connection, migrations, state_root if vfs is None else None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_file(state_root: Path) -> None:
+    """The empty file, for its user alone; SQLite gives the files beside it the same mode."""
+    disk.make_folder(state_root)
+    path = state_root / FILE
+    with suppress(FileExistsError):
+        # Exclusive: to open and close a database that is in use would drop this process's locks on it.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def _prepare(connection: Connection, migrations: Sequence[str], state_root: Path | None) -> None:
+    """Sets the connection up, and the file where it is not yet as it should be; `state_root` is where its lock lies."""
+    import apsw
+
+    journal = journal_for(apsw.sqlite_lib_version())
+    if state_root is None:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+    as_it_is = tuple(connection.pragma(name) for name in ("application_id", "user_version", "journal_mode"))
+    if as_it_is == (APPLICATION_ID, len(migrations), journal):
+        return
+    # Several first processes at once: the change to WAL fails for one of them at once, whatever busy_timeout says.
+    with disk.locked(state_root / LOCK, wait=True) if state_root is not None else nullcontext():
+        _transaction(connection, lambda inside: _migrate(inside, migrations))
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+
+
+def _migrate(connection: Connection, migrations: Sequence[str]) -> None:
+    version, name = int(connection.pragma("user_version")), connection.pragma("application_id")
+    is_new = name == 0 and not list(connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1"))
+    if name != APPLICATION_ID and not is_new:
+        raise ConfigError(f"The {FILE} in the state root is another program's.", hint="Name another --state-root.")
+    if version > len(migrations):
+        raise ConfigError(
+            f"The database in the state root is of a newer kheish-mcp (schema {version}, known here: {len(migrations)}).",
+            hint="Update kheish-mcp, or name another --state-root.",
+        )
+    for migration in migrations[version:]:
+        connection.execute(migration)
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.pragma("user_version", len(migrations))
 
 
 def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
@@ -148,75 +185,43 @@ def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
         result = work(connection)
         connection.execute("COMMIT")
     except BaseException:
+        # A full disk or a failing one has rolled it back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
     return result
 
 
-def _connect(state_root: Path, vfs: str | None) -> Connection:
-    import apsw
-
-    state_root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = state_root / FILE
-    path.touch(mode=0o600, exist_ok=True)
-    connection = apsw.Connection(str(path), vfs=vfs)
-
-    def prepare() -> None:
-        for pragma in PRAGMAS:
-            connection.execute(pragma)
-        connection.execute("PRAGMA journal_mode = WAL")
-        _migrate(connection)
-
-    try:
-        _refusing(prepare)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _guarded(work: Callable[[Connection], T], connection: Connection) -> T:
+    with _refusing():
+        return work(connection)
 
 
-def _migrate(connection: Connection) -> None:
-    """Brings the schema up to date in one transaction; several processes may try at once, and the first one does it."""
-    if connection.pragma("user_version") == len(MIGRATIONS):
-        return
-
-    def work(connection: Connection) -> None:
-        version = int(connection.pragma("user_version"))
-        if version > len(MIGRATIONS):
-            raise ConfigError(
-                f"The database in the state root is of a newer kheish-mcp (schema {version}).",
-                hint="Update kheish-mcp, or use another --state-root.",
-            )
-        for migration in MIGRATIONS[version:]:
-            connection.execute(migration)
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.pragma("user_version", len(MIGRATIONS))
-
-    _transaction(connection, work)
-
-
-def _refusing(work: Callable[[], T]) -> T:
-    """`work`, with SQLite's failures as ours."""
+@contextmanager
+def _refusing() -> Generator[None]:
+    """SQLite's failures become refusals of ours; an error in our own SQL stays what it is."""
     import apsw
 
     try:
-        return work()
+        yield
     except apsw.Error as error:
-        raise _refusal(error) from None
+        refusal = _refusal_of(error)
+        if refusal is None:
+            raise
+        raise refusal from None
 
 
-def _refusal(error: Exception) -> KheishError:
+def _refusal_of(error: Exception) -> KheishError | None:
     import apsw
 
-    table: dict[type[Exception], KheishError] = {
-        apsw.FullError: ResourceExhausted(
-            "The disk of the state root is full.", hint="Free some space, then try again."
+    table: tuple[tuple[tuple[type[Exception], ...], KheishError], ...] = (
+        ((apsw.FullError,), ResourceExhausted("The disk of the state root is full.", hint="Free some space first.")),
+        ((apsw.IOError,), Unavailable("The database cannot be read or written.", hint="Look at the disk.")),
+        ((apsw.BusyError, apsw.LockedError), Unavailable("The database is busy.", hint="Try again.", retryable=True)),
+        ((apsw.CorruptError, apsw.NotADBError), DataLoss("The database is damaged.", hint=DOCTOR)),
+        (
+            (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError),
+            ConfigError("The database cannot be opened.", hint="Mend the permissions of the state root."),
         ),
-        apsw.BusyError: Unavailable("The database is busy.", hint="Try again in a moment.", retryable=True),
-        apsw.CorruptError: DataLoss("The database is damaged.", hint="Restore kheish.db from a backup."),
-        apsw.NotADBError: DataLoss("kheish.db is not a database.", hint="Restore it from a backup, or move it away."),
-    }
-    return table.get(
-        type(error), Unavailable(f"The database failed ({type(error).__name__}).", hint="Look at the disk.")
     )
+    return next((refusal for kinds, refusal in table if isinstance(error, kinds)), None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Literal
 
 from ..errors import Aborted, Json, JsonObject
 from .database import Database
@@ -12,14 +13,46 @@ from .database import Database
 if TYPE_CHECKING:
     from apsw import Connection
 
+By = Literal["route", "model", "tool", "day"]
+
 # planned: about to be sent; sent: bytes are leaving; responded: headers are there; stored: everything is kept;
-# failed: an answer said no; unknown: perhaps billed, nobody can tell yet.
-STEPS: Final[dict[str, frozenset[str]]] = {
-    "sent": frozenset({"planned", "sent", "responded"}),
-    "responded": frozenset({"sent", "responded"}),
-    "stored": frozenset({"planned", "sent", "responded"}),
-    "failed": frozenset({"planned", "sent", "responded"}),
-    "unknown": frozenset({"planned", "sent", "responded"}),
+# failed: an answer said no, or nothing was sent; unknown: perhaps billed, nobody can tell yet.
+TABLES: Final = """
+    CREATE TABLE exchange (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job_id TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        tool TEXT NOT NULL,
+        route_id TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('planned', 'sent', 'responded', 'stored', 'failed', 'unknown')),
+        generation_id TEXT,
+        estimate_usd REAL,
+        cost_usd REAL,
+        error_code TEXT,
+        asset_ids TEXT NOT NULL DEFAULT '[]',
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX exchange_by_time ON exchange (created_at);
+    CREATE INDEX exchange_by_route ON exchange (route_id, created_at);
+    CREATE INDEX exchange_under_way ON exchange (job_id) WHERE state IN ('planned', 'sent', 'responded');
+    -- However a job ends, also by the death of its process: nothing of it stays under way.
+    CREATE TRIGGER exchange_of_ended_job AFTER UPDATE OF state ON job WHEN NEW.state <> 'working' BEGIN
+        UPDATE exchange SET state = CASE state WHEN 'planned' THEN 'failed' ELSE 'unknown' END,
+            error_code = 'aborted', updated_at = NEW.updated_at
+        WHERE job_id = NEW.job_id AND state IN ('planned', 'sent', 'responded');
+    END;
+"""
+UNDER_WAY: Final = ("planned", "sent", "responded")
+# Each state with those that it may follow. A retry is sent again; what was unknown may turn out either way.
+STEPS: Final[dict[str, tuple[str, ...]]] = {
+    "sent": UNDER_WAY,
+    "responded": ("sent", "responded"),
+    "stored": (*UNDER_WAY, "unknown"),
+    "failed": (*UNDER_WAY, "unknown"),
+    "unknown": UNDER_WAY,
 }
 KEYS: Final[dict[str, str]] = {
     "route": "route_id",
@@ -27,24 +60,36 @@ KEYS: Final[dict[str, str]] = {
     "tool": "tool",
     "day": "strftime('%Y-%m-%d', created_at, 'unixepoch')",
 }
-BILLED: Final = "state IN ('sent', 'responded', 'stored', 'unknown')"
+ORDERS: Final[dict[str, str]] = {"day": "1 DESC"} | dict.fromkeys(("route", "model", "tool"), "3 DESC, 1")
+BILLED: Final = "(state IN ('sent', 'responded', 'stored', 'unknown') OR cost_usd IS NOT NULL)"
+RESERVED: Final = f"({BILLED} OR state = 'planned')"
 
 
 class Ledger:
-    """The rows of all routes; each step is on disk when its method returns."""
+    """The rows of all routes; each step is on disk when its method returns, and Aborted where it cannot follow."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def plan(self, *, job_id: str, owner: str, tool: str, route_id: str, provider: str, model: str) -> int:
-        """A new row, before anything is sent; gives its number."""
+    async def plan(
+        self,
+        *,
+        job_id: str,
+        owner: str,
+        tool: str,
+        route_id: str,
+        provider: str,
+        model: str,
+        estimate_usd: float | None = None,
+    ) -> int:
+        """A new row, before anything is sent; gives its number. `estimate_usd` counts until the cost is known."""
         now = time.time()
-        values = (job_id, owner, tool, route_id, provider, model, now, now)
+        values = (job_id, owner, tool, route_id, provider, model, estimate_usd, now, now)
 
         def work(connection: Connection) -> int:
             connection.execute(
-                "INSERT INTO exchange (job_id, owner, tool, route_id, provider, model, state, created_at, updated_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, 'planned', ?, ?)",
+                "INSERT INTO exchange (job_id, owner, tool, route_id, provider, model, estimate_usd, created_at,"
+                " updated_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'planned')",
                 values,
             )
             return connection.last_insert_rowid()
@@ -59,56 +104,62 @@ class Ledger:
         """The answer's headers are there, with the provider's id for it if it gave one."""
         await self._step(row, "responded", generation_id=generation_id)
 
-    async def stored(self, row: int, cost_usd: float | None, asset_ids: tuple[str, ...]) -> None:
+    async def stored(self, row: int, cost_usd: float | None, asset_ids: Sequence[str]) -> None:
         """All that came is kept; `cost_usd` is None where the provider has not said."""
-        await self._step(row, "stored", cost_usd=cost_usd, asset_ids=json.dumps(asset_ids))
+        await self._step(row, "stored", cost_usd=cost_usd, asset_ids=json.dumps(list(asset_ids)))
 
-    async def failed(self, row: int, error_code: str) -> None:
-        """An answer said no, or nothing was sent: it costs nothing."""
-        await self._step(row, "failed", error_code=error_code)
+    async def failed(self, row: int, error_code: str, cost_usd: float | None = None) -> None:
+        """An answer said no, or nothing was sent: it costs nothing unless `cost_usd` says otherwise."""
+        await self._step(row, "failed", error_code=error_code, cost_usd=cost_usd)
 
-    async def unknown(self, row: int, error_code: str) -> None:
+    async def unknown(self, row: int, error_code: str | None = None) -> None:
         """It ended after the request had left, without an answer: possibly billed, never sent again unasked."""
         await self._step(row, "unknown", error_code=error_code)
 
     async def abandon(self, row: int) -> None:
-        """It was cancelled: unknown if its bytes had left, failed if not."""
+        """It was cancelled: unknown if its bytes had left, failed if not; a row that has ended stays as it is."""
+        query = (
+            "UPDATE exchange SET state = CASE state WHEN 'planned' THEN 'failed' ELSE 'unknown' END,"
+            " error_code = 'cancelled', updated_at = ? WHERE number = ? AND state IN ('planned', 'sent', 'responded')"
+        )
+        await self._database.change(query, time.time(), row)
 
-        def work(connection: Connection) -> None:
-            connection.execute(
-                "UPDATE exchange SET state = CASE state WHEN 'planned' THEN 'failed' ELSE 'unknown' END,"
-                " error_code = 'cancelled', updated_at = ? WHERE number = ? AND state IN ('planned', 'sent', 'responded')",
-                (time.time(), row),
-            )
-
-        await self._database.write(work)
+    async def settle(self, row: int, cost_usd: float) -> None:
+        """The provider has said what an exchange cost after it had ended; what was said before stays."""
+        query = "UPDATE exchange SET cost_usd = ifnull(cost_usd, ?), updated_at = ? WHERE number = ?"
+        await self._database.change(query, cost_usd, time.time(), row)
 
     async def _step(self, row: int, state: str, **values: str | float | None) -> None:
         known = {name: value for name, value in values.items() if value is not None}
         assignments = "".join(f", {name} = ?" for name in known)
+        marks = ", ".join("?" for _ in STEPS[state])
+        query = f"UPDATE exchange SET state = ?, updated_at = ?{assignments} WHERE number = ? AND state IN ({marks})"  # noqa: S608 - our own columns
+        if not await self._database.change(query, state, time.time(), *known.values(), row, *STEPS[state]):
+            raise Aborted(f"Exchange {row} of the ledger cannot become {state} any more.", hint="See the costs.")
 
-        def work(connection: Connection) -> None:
-            marks = ", ".join("?" for _ in STEPS[state])
-            connection.execute(
-                f"UPDATE exchange SET state = ?, updated_at = ?{assignments} WHERE number = ? AND state IN ({marks})",  # noqa: S608 - column names are ours
-                (state, time.time(), *known.values(), row, *STEPS[state]),
-            )
-            if connection.changes() == 0:
-                raise Aborted(f"Ledger row {row} cannot become {state} any more.")
+    async def spent(self, route_id: str, since: float) -> float:
+        """USD of a route since an epoch time, for caps: what was billed, else what was estimated.
 
-        await self._database.write(work)
+        An exchange counts from its plan on. So who plans first and then compares the sum with the cap cannot be
+        overtaken by another process.
+        """
+        query = (
+            "SELECT ifnull(sum(ifnull(cost_usd, ifnull(estimate_usd, 0.0))), 0.0) FROM exchange"  # noqa: S608 - our own columns
+            f" WHERE route_id = ? AND created_at >= ? AND {RESERVED}"
+        )
+        [(usd,)] = await self._database.rows(query, route_id, since)
+        return float(usd)
 
-    async def totals(self, *, by: str = "route", since: float = 0.0, owner: str | None = None) -> JsonObject:
-        """Sums since an epoch time: total_usd, calls, unknown_cost_calls, and rows by route, model, tool or day."""
+    async def totals(self, *, by: By = "route", since: float = 0.0, owner: str | None = None) -> JsonObject:
+        """Sums since an epoch time: total_usd, calls, unknown_cost_calls, and rows by route, model, tool or day (UTC).
 
-        def work(connection: Connection) -> list[tuple[str, int, float, int]]:
-            query = (
-                f"SELECT {KEYS[by]}, count(*), coalesce(sum(cost_usd), 0.0), sum(cost_usd IS NULL)"  # noqa: S608 - columns are ours
-                f" FROM exchange WHERE {BILLED} AND created_at >= ? AND (? IS NULL OR owner = ?) GROUP BY 1 ORDER BY 3 DESC, 1"
-            )
-            return list(connection.execute(query, (since, owner, owner)))
-
-        found = await self._database.read(work)
+        Calls are those that may have been billed; a cost that is not known is counted apart and never as zero.
+        """
+        query = (
+            f"SELECT {KEYS[by]}, count(*), ifnull(sum(cost_usd), 0.0), sum(cost_usd IS NULL) FROM exchange"  # noqa: S608 - our own columns
+            f" WHERE {BILLED} AND created_at >= ? AND (? IS NULL OR owner = ?) GROUP BY 1 ORDER BY {ORDERS[by]}"
+        )
+        found = await self._database.rows(query, since, owner, owner)
         rows: list[Json] = [
             {"key": key, "calls": calls, "cost_usd": round(cost, 9), "unknown_cost_calls": unknown}
             for key, calls, cost, unknown in found
@@ -120,10 +171,13 @@ class Ledger:
             "rows": rows,
         }
 
-    async def overview(self, owner: str) -> JsonObject:
-        """One owner's totals by day, route and model."""
-        tables = {by: await self.totals(by=by, owner=owner) for by in ("day", "route", "model")}
+    async def overview(self, owner: str | None = None) -> JsonObject:
+        """Totals by day, route and model, of one owner or of all."""
+        tables = {by: await self.totals(by=by, owner=owner) for by in OVERVIEW}
         return {
             **{key: value for key, value in tables["day"].items() if key != "rows"},
             **{f"by_{by}": table["rows"] for by, table in tables.items()},
         }
+
+
+OVERVIEW: Final[tuple[By, ...]] = ("day", "route", "model")

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Final
 
 from ..errors import Json, JsonObject, NotFound
 from .database import Database, new_id
 
-if TYPE_CHECKING:
-    from apsw import Connection
+TABLES: Final = """
+    CREATE TABLE output (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        output_id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        session TEXT,
+        content TEXT NOT NULL,
+        parts TEXT NOT NULL,
+        artifacts TEXT NOT NULL,
+        created_at REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX output_by_session ON output (owner, session, number);
+"""
 
 
 class SessionStore:
@@ -31,27 +42,17 @@ class SessionStore:
         """Records an output for good; gives its id."""
         output_id = new_id("output")
         values = (output_id, owner, session, content, json.dumps(parts), json.dumps(artifacts), time.time())
-
-        def work(connection: Connection) -> None:
-            connection.execute(
-                "INSERT INTO output (output_id, owner, session, content, parts, artifacts, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                values,
-            )
-
-        await self._database.write(work)
+        query = (
+            "INSERT INTO output (output_id, owner, session, content, parts, artifacts, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+        )
+        await self._database.change(query, *values)
         return output_id
 
     async def read(self, session: str, owner: str) -> JsonObject:
         """The session's outputs in order; NotFound for a session that this owner never used."""
-
-        def work(connection: Connection) -> list[tuple[str, str, str, str, float]]:
-            query = (
-                "SELECT output_id, content, parts, artifacts, created_at FROM output WHERE owner = ? AND session = ?"
-            )
-            return list(connection.execute(f"{query} ORDER BY number", (owner, session)))
-
-        found = await self._database.read(work)
+        query = "SELECT output_id, content, parts, artifacts, created_at FROM output WHERE owner = ? AND session = ?"
+        found = await self._database.rows(f"{query} ORDER BY number", owner, session)
         if not found:
             raise NotFound("There is no such session.", hint="emit_output with a session name begins one.")
         outputs: list[Json] = [
@@ -68,9 +69,7 @@ class SessionStore:
 
     async def names(self, owner: str) -> tuple[str, ...]:
         """The owner's sessions, the one last used first."""
-
-        def work(connection: Connection) -> tuple[str, ...]:
-            query = "SELECT session FROM output WHERE owner = ? AND session IS NOT NULL GROUP BY 1 ORDER BY max(number) DESC"
-            return tuple(name for (name,) in connection.execute(query, (owner,)))
-
-        return await self._database.read(work)
+        query = (
+            "SELECT session FROM output WHERE owner = ? AND session IS NOT NULL GROUP BY 1 ORDER BY max(number) DESC"
+        )
+        return tuple(str(name) for (name,) in await self._database.rows(query, owner))

@@ -1,0 +1,89 @@
+"""Files that are this user's alone and outlast a power cut: the few calls with which stores put bytes down."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ..errors import ConfigError, KheishError, ResourceExhausted, Unavailable
+
+# EFBIG: a limit on the size of files, which a full quota looks like in a child with rlimits.
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def make_folder(folder: Path) -> None:
+    """A folder of mode 0700 whose name lasts; the ones above it are made too."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """A new file with `data`, on disk when this returns; FileExistsError where the name is taken, nothing on failure."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Generator[None]:
+    """Holds the lock of a file that is made for it; without `wait`, Unavailable while another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                "Another process is at work on the state root.", hint="Try again when it is done.", retryable=True
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def refusing() -> Generator[None]:
+    """What the system refuses inside becomes a refusal of ours, which names no path."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal_of(error) from None
+
+
+def refusal_of(error: OSError) -> KheishError:
+    """ResourceExhausted for a full disk, Unavailable for a failing one, ConfigError for what permissions mend."""
+    if error.errno in FULL:
+        return ResourceExhausted("The disk of the state root is full.", hint="Free some space, then try again.")
+    if error.errno == errno.EIO:
+        return Unavailable(
+            "The disk of the state root fails.", hint="Look at the system's log; then `kheish-daemon doctor`."
+        )
+    return ConfigError(
+        f"The state root cannot be used ({os.strerror(error.errno or 0)}).",
+        hint="Mend its permissions, or name another folder with --state-root.",
+    )
