@@ -15,8 +15,8 @@ UNFIT: Final = re.compile(r'[<>:"|?*]')
 
 def plain(text: str) -> str:
     """The text in NFC, without what does not show or shows elsewhere."""
-    normal = unicodedata.normalize("NFC", text)
-    return "".join(character for character in normal if unicodedata.category(character) not in HIDDEN)
+    shown = "".join(character for character in text if unicodedata.category(character) not in HIDDEN)
+    return unicodedata.normalize("NFC", shown)
 
 
 def file_name(name: str, default: str, extension: str) -> str:
