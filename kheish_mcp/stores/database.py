@@ -107,7 +107,7 @@ class Database:
     async def close(self) -> None:
         """Waits for what is under way, and lets go of the file."""
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._connection.close, limiter=self._turn)
+            await anyio.to_thread.run_sync(_close, self._connection, limiter=self._turn)
 
 
 def journal_for(version: str) -> str:
@@ -129,9 +129,17 @@ def _connect(state_root: Path, vfs: str | None, migrations: Sequence[str]) -> Co
         with _refusing():
             _prepare(connection, migrations, state_root if vfs is None else None)
     except BaseException:
-        connection.close()
+        _close(connection)
         raise
     return connection
+
+
+def _close(connection: Connection) -> None:
+    import apsw
+
+    # What a failing disk says now is no news: all that was acknowledged is on it.
+    with suppress(apsw.Error):
+        connection.close()
 
 
 def _make_file(state_root: Path) -> None:

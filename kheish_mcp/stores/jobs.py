@@ -237,14 +237,12 @@ class Jobs:
             log.exception("%s of %s failed", job.tool, job.job_id)
             error = KheishError("Internal error.", hint="The daemon's log says more.").as_json()
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._finish(
-                    JobRecord(
-                        job.job_id, job.owner, job.tool, state, job.progress, result, error, False, self._processes.own
-                    )
-                )
+            place = self._processes.own
+            ended = JobRecord(job.job_id, job.owner, job.tool, state, job.progress, result, error, False, place)
+            await self._finish(ended)
 
     async def _finish(self, ended: JobRecord) -> None:
+        """Puts the end on record, also when the daemon is stopping: a write is shielded from cancellation."""
         query = "UPDATE job SET state = ?, progress = ?, result = ?, error = ?, updated_at = ? WHERE job_id = ?"
         result, error = (json.dumps(value) if value is not None else None for value in (ended.result, ended.error))
         try:
