@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MICROPHONE: Final = frozenset({"audio/wav", "audio/webm"})
 LONGEST_LABEL: Final = 200
+MAX_BYTES, MAX_PIXELS = 64 << 20, 100_000_000
 CURSOR: Final = "after-"
 TABLES: Final = """
     CREATE TABLE asset (
@@ -112,7 +113,7 @@ class AssetStore:
     """
 
     def __init__(
-        self, state_root: Path, database: Database, *, max_bytes: int = 64 << 20, max_pixels: int = 100_000_000
+        self, state_root: Path, database: Database, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
     ) -> None:
         self._database = database
         self._blobs = Blobs(state_root / "assets" / "blobs")

@@ -165,7 +165,7 @@ class Ledger:
             for key, calls, cost, unknown in found
         ]
         return {
-            "total_usd": round(sum(row[2] for row in found), 9),
+            "total_usd": round(sum((row[2] for row in found), 0.0), 9),
             "calls": sum(row[1] for row in found),
             "unknown_cost_calls": sum(row[3] for row in found),
             "rows": rows,
