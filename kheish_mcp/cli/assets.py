@@ -147,6 +147,7 @@ def _in_store(frame: Frame, work: Callable[[AssetStore], Awaitable[T]]) -> T:
 
 
 async def _found(store: AssetStore, asset_id: str) -> Asset:
+    """The asset by its id or its URI; NotFound for what is not this user's."""
     return await store.get(_bare(asset_id), OWNER)
 
 
@@ -164,6 +165,7 @@ def _bare(asset_id: str) -> str:
 
 
 def _show(frame: Frame, shown: JsonObject) -> None:
+    """One object: whole for programs, what it has in two columns for people."""
     frame.give(shown, table([(key, value) for key, value in shown.items() if value is not None]))
 
 

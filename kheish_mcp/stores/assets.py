@@ -1,4 +1,8 @@
-"""Immutable blobs and the records that name them."""
+"""Immutable blobs and the records that name them.
+
+The crash story: a blob is on disk before its record, and a record is gone before its blob. So a kill between the two
+leaves bytes that nothing names, which `gc` removes once they are an hour old, and never a record without bytes.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +113,8 @@ class Asset:
 class AssetStore:
     """The assets of one state root: exact bytes, equal bytes once per owner, integrity on every read.
 
-    The record is written last and goes first, so a record never names a blob that is not there.
+    Below the state root: `assets/blobs/ab/<sha256>`, `assets/files/<asset_id>/<file_name>` for what `path_of` lends out
+    (another name of the same bytes), and `quarantine/` for what is never served.
     """
 
     def __init__(
@@ -155,10 +160,8 @@ class AssetStore:
 
     def _check_size(self, media: Media) -> None:
         if len(media.data) > self._max_bytes:
-            raise ResourceExhausted(
-                f"{len(media.data):,} bytes are more than an asset may have.",
-                hint=f"At most {self._max_bytes:,} bytes.",
-            )
+            most = f"At most {self._max_bytes:,} bytes."
+            raise ResourceExhausted(f"{len(media.data):,} bytes are more than an asset may have.", hint=most)
 
     def _check(self, facts: Facts, kind: str) -> None:
         if kind == "microphone_segment" and facts.media_type not in MICROPHONE:
@@ -176,9 +179,7 @@ class AssetStore:
         """An asset by its id; NotFound for an unknown and for a foreign one alike."""
         found = await self._database.rows(f"{LIVE} AND asset_id = ? AND owner = ?", asset_id, owner)
         if not found:
-            raise NotFound(
-                "There is no such asset.", hint="resources/list, or `kheish-daemon assets list`, shows them."
-            )
+            raise NotFound("There is no such asset.", hint="`kheish-daemon assets list` shows them.")
         return _asset(found[0])
 
     async def read(self, asset: Asset) -> Media:
@@ -289,7 +290,7 @@ class AssetStore:
         def work(connection: Connection) -> tuple[str, ...]:
             orphans = [path for path in paths if not _is_named(connection, path.name)]
             for path in orphans if execute else ():
-                # In the transaction: whoever stores equal bytes waits for its end, and writes the blob anew.
+                # In the transaction: whoever stores equal bytes waits for its end, and then writes the blob anew.
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             return tuple(path.name for path in orphans)
 

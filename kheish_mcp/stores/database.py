@@ -1,4 +1,8 @@
-"""The one SQLite file: connections, migrations, transactions."""
+"""The one SQLite file: connections, migrations, transactions.
+
+The crash story is SQLite's: with WAL and synchronous=FULL a transaction that was acknowledged is there after a kill
+and after a power cut, and one that was not is there whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -154,7 +158,10 @@ def _make_file(state_root: Path) -> None:
 
 
 def _prepare(connection: Connection, migrations: Sequence[str], state_root: Path | None) -> None:
-    """Sets the connection up, and the file where it is not yet as it should be; `state_root` is where its lock lies."""
+    """Sets the connection up, and the file where it is not yet as it should be.
+
+    `state_root` is where the lock for that lies; None on a file system of one process, which has no shared memory.
+    """
     import apsw
 
     journal = journal_for(apsw.sqlite_lib_version())
@@ -172,6 +179,7 @@ def _prepare(connection: Connection, migrations: Sequence[str], state_root: Path
 
 
 def _migrate(connection: Connection, migrations: Sequence[str]) -> None:
+    """Runs what the file has not seen yet, in the caller's transaction; ConfigError for what is not ours to change."""
     version, name = int(connection.pragma("user_version")), connection.pragma("application_id")
     is_new = name == 0 and not list(connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1"))
     if name != APPLICATION_ID and not is_new:
@@ -188,6 +196,7 @@ def _migrate(connection: Connection, migrations: Sequence[str]) -> None:
 
 
 def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+    """IMMEDIATE from the start: a transaction that reads first and asks for the lock later is refused when others write."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)
@@ -220,6 +229,7 @@ def _refusing() -> Generator[None]:
 
 
 def _refusal_of(error: Exception) -> KheishError | None:
+    """The refusal for what disk, permissions or other processes did; None for an error that is our own."""
     import apsw
 
     table: tuple[tuple[tuple[type[Exception], ...], KheishError], ...] = (

@@ -1,4 +1,7 @@
-"""Files that are this user's alone and outlast a power cut: the few calls with which stores put bytes down."""
+"""Files that are this user's alone and outlast a power cut: the few calls with which stores put bytes down.
+
+A file outlasts a power cut once its bytes are synced and, after that, the folder that holds its name.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ def locked(path: Path, *, wait: bool) -> Generator[None]:
 
 @contextmanager
 def refusing() -> Generator[None]:
-    """What the system refuses inside becomes a refusal of ours, which names no path."""
+    """What the system refuses inside becomes a refusal of ours, which names no path; see `refusal_of`."""
     try:
         yield
     except OSError as error:

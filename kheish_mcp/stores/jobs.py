@@ -1,4 +1,8 @@
-"""Work that outlives the request that asked for it."""
+"""Work that outlives the request that asked for it.
+
+The crash story: a job's row is there before its work begins and names the process that does it. A row that is still
+`working` when that process is dead becomes `failed` with `aborted`; nothing is ever run again unasked.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,11 @@ CANCELLED: Final = Cancelled("The job was cancelled.").as_json()
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as it stands; `result` and `error` are JSON objects, `process` is where it runs or ran."""
+    """A job as it stands.
+
+    `result` is the tool's result object once it is completed, `error` a refusal's object once it is failed or
+    cancelled; `delivered` says that a caller has had the result, `process` where it runs or ran.
+    """
 
     job_id: str
     owner: str
@@ -113,7 +121,8 @@ class Job:
 class Jobs:
     """The jobs of a state root; those of this process run in `group`, detached from any request.
 
-    A job whose process has died was cut off, and is shown as failed with `aborted` by whoever looks first.
+    A job of any process can be looked at and waited for; only its own process can cancel it. Whoever looks first at a
+    job whose process has died closes it.
     """
 
     def __init__(self, database: Database, group: TaskGroup) -> None:
@@ -217,6 +226,7 @@ class Jobs:
         return record
 
     async def _is_working(self, job_id: str) -> bool:
+        """Whether somebody is still at it; not so for an id that nobody knows."""
         record = await self._find(job_id)
         return record is not None and record.state == "working"
 
@@ -255,6 +265,7 @@ class Jobs:
             self._running.pop(ended.job_id).finished.set()
 
     async def _write_progress(self, job_id: str, sentence: str) -> None:
+        """For other processes; work that was paid for does not stop because this cannot be written."""
         with suppress(KheishError):
             await self._database.change("UPDATE job SET progress = ? WHERE job_id = ?", sentence, job_id)
 

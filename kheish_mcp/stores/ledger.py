@@ -1,4 +1,8 @@
-"""What was spent, and what may be: one row per exchange with a provider, written before its bytes leave."""
+"""What was spent, and what may be: one row per exchange with a provider, written before its bytes leave.
+
+The crash story: what a row says last is the least that has happened. A row that was planned and no more cost nothing;
+one that was sent is unknown until somebody can tell; neither is ever sent again unasked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Named, durable conversations and what they published."""
+"""Named, durable conversations and what they published.
+
+The crash story: an output is one row, so it is published whole or not at all; assets that it names are kept before it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ class SessionStore:
         parts: Sequence[JsonObject],
         artifacts: Sequence[JsonObject],
     ) -> str:
-        """Records an output for good; gives its id."""
+        """Records an output for good; gives its id. `content` is its text, `parts` and `artifacts` JSON objects in order.
+
+        An output without a session stays on record and belongs to none.
+        """
         output_id = new_id("output")
         values = (output_id, owner, session, content, json.dumps(parts), json.dumps(artifacts), time.time())
         query = (
