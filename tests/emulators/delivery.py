@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from tests.emulators.answers import Answer
-from tests.emulators.serving import reset
+from tests.emulators.origins import reset
 
 DRIP = 64
 READING_TIME = 0.05

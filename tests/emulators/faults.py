@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from tests.emulators import media_bytes
+from tests.emulators import synthetic
 from tests.emulators.answers import ERROR_TYPES, Answer, Asked, Delivery, envelope
 
 Shape = Literal["envelope", "string", "zod", "html", "empty"]
@@ -118,7 +118,7 @@ def malformed_json() -> Fault:
 
 def gzip_bomb() -> Fault:
     """A quarter of a megabyte that unpacks to 256."""
-    body = media_bytes.gzip_spaces()
+    body = synthetic.gzip_spaces()
     return Fault("gzip bomb", instead=lambda _asked, _origins: Answer(body=body, headers={"content-encoding": "gzip"}))
 
 
@@ -186,17 +186,17 @@ def not_an_image() -> Fault:
 
 def pixel_bomb() -> Fault:
     """A valid PNG of 30000 by 30000 pixels in a hundred kilobytes."""
-    return pictures("pixel bomb", labelled(media_bytes.bomb(), "image/png"))
+    return pictures("pixel bomb", labelled(synthetic.bomb(), "image/png"))
 
 
 def svg_script() -> Fault:
     """A drawing with a script in it."""
-    return pictures("SVG with a script", labelled(media_bytes.SCRIPT_SVG, "image/svg+xml"))
+    return pictures("SVG with a script", labelled(synthetic.SCRIPT_SVG, "image/svg+xml"))
 
 
 def extra_images(k: int) -> Fault:
     """`k` pictures more than were asked for."""
-    more = [base64.b64encode(media_bytes.picture(10**6 + at, (64, 64), "png")).decode() for at in range(k)]
+    more = [base64.b64encode(synthetic.picture(10**6 + at, (64, 64), "png")).decode() for at in range(k)]
     return pictures(
         "extra images", lambda data: [*data, *({"b64_json": text, "media_type": "image/png"} for text in more)]
     )
@@ -259,7 +259,7 @@ def truncated_media() -> Fault:
 
 def huge(size: int) -> Fault:
     """At least `size` bytes of valid picture or sound."""
-    heavy = partial(media_bytes.picture, 7, (1024, 1024), "png", size)
+    heavy = partial(synthetic.picture, 7, (1024, 1024), "png", size)
     return media("huge", lambda _data: heavy(), lambda data: data * (size // len(data) + 1))
 
 
@@ -283,7 +283,7 @@ def empty_speech() -> Fault:
 
 def wav_labelled_mp3() -> Fault:
     """A RIFF file where MPEG was promised."""
-    sound = media_bytes.wav(media_bytes.tone(20))
+    sound = synthetic.wav(synthetic.tone(20))
     return Fault(
         "WAV labelled MP3",
         spoil=lambda answer, _origins: replace(answer, body=sound, media_type="audio/mpeg"),

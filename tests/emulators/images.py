@@ -9,7 +9,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from tests.emulators import media_bytes
+from tests.emulators import synthetic
 from tests.emulators.answers import Answer, Asked, Refused
 from tests.emulators.catalogue import MODELS, Model, find
 from tests.emulators.wire import ImagePart, ImageRequest, parse
@@ -29,10 +29,10 @@ async def generate(emulator: OpenRouterEmulator, asked: Asked) -> Answer:
     check_knobs(request, model)
     check_references(request.input_references or [], model)
     form = request.output_format or ("svg" if "svg" in model.parameters["output_format"]["values"] else "png")
-    size = media_bytes.measure(request.size, request.resolution, request.aspect_ratio)
+    size = synthetic.measure(request.size, request.resolution, request.aspect_ratio)
     seeds = [emulator.next_picture() for _ in range(request.n)]
     clear = request.background == "transparent"
-    make = media_bytes.picture
+    make = synthetic.picture
     made = [await asyncio.to_thread(make, seed, size, form, emulator.picture_bytes, clear) for seed in seeds]
     data = [{"b64_json": base64.b64encode(one).decode(), "media_type": MEDIA_TYPES[form]} for one in made]
     cost = round(model.cost * request.n, 6)
@@ -99,7 +99,7 @@ def check_picture(url: str) -> None:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise Refused(400, "Invalid base64 in image data URL", error_type="invalid_image") from error
-    if not comma or media_bytes.sniff_picture(data) != label:
+    if not comma or synthetic.sniff_picture(data) != label:
         raise Refused(400, "The image does not match its media type", error_type="unsupported_image_format")
 
 
@@ -111,4 +111,4 @@ async def models(_emulator: OpenRouterEmulator, _asked: Asked) -> Answer:
 async def file(_emulator: OpenRouterEmulator, asked: Asked) -> Answer:
     """A picture behind a link: `/files/<number>.png`."""
     number = int("".join(itertools.filterfalse(str.isalpha, asked.path.rpartition("/")[2].partition(".")[0])) or 0)
-    return Answer(body=media_bytes.picture(2 * 10**6 + number, (64, 64), "png"), media_type="image/png")
+    return Answer(body=synthetic.picture(2 * 10**6 + number, (64, 64), "png"), media_type="image/png")

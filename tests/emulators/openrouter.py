@@ -21,7 +21,7 @@ from tests.emulators import discovery, images, speech, transcriptions
 from tests.emulators.answers import Answer, Asked, Refused
 from tests.emulators.delivery import deliver, watch
 from tests.emulators.faults import Fault, Origins
-from tests.emulators.serving import Serving, listen
+from tests.emulators.origins import Serving, listen
 
 BASE = "/api/v1"
 Endpoint = Callable[["OpenRouterEmulator", Asked], Awaitable[Answer]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.emulators import media_bytes
+from tests.emulators import synthetic
 from tests.emulators.answers import Answer, Asked, Refused
 from tests.emulators.catalogue import Model, find
 from tests.emulators.wire import SpeechRequest, parse
@@ -24,7 +24,7 @@ async def speak(emulator: OpenRouterEmulator, asked: Asked) -> Answer:
     if request.response_format not in model.formats:
         raise Refused(400, f"response_format {request.response_format} is unsupported by {model.id}; use pcm")
     length = sum(len(text) for text, _ in request.turns())
-    body = media_bytes.mp3(length) if request.response_format == "mp3" else media_bytes.tone(length)
+    body = synthetic.mp3(length) if request.response_format == "mp3" else synthetic.tone(length)
     return Answer(
         body=body,
         media_type="audio/mpeg" if request.response_format == "mp3" else PCM,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from tests.emulators import media_bytes
+from tests.emulators import synthetic
 from tests.emulators.answers import Answer, Asked, Refused
 from tests.emulators.catalogue import Model, find
 from tests.emulators.wire import InlineAudio, LinkedAudio, TranscriptionOptions, TranscriptionRequest, check, parse
@@ -45,7 +45,7 @@ async def transcribe(emulator: OpenRouterEmulator, asked: Asked) -> Answer:
     model = find(options.model, "transcription")
     check_sound(data, form)
     check_options(options, model)
-    seconds = len(data) / 2 / PCM_RATE if form == "pcm" else media_bytes.duration(data)
+    seconds = len(data) / 2 / PCM_RATE if form == "pcm" else synthetic.duration(data)
     text = emulator.transcripts.get(hashlib.sha256(data).hexdigest(), SENTENCE)
     cost = round(model.cost * seconds, 9)
     payload: dict[str, Any] = {"text": text, "usage": {"seconds": round(seconds, 3), "cost": cost}}
@@ -134,7 +134,7 @@ def check_sound(data: bytes, form: str) -> None:
     """The declared format is the one that the bytes have."""
     if not data:
         raise Refused(400, "The audio is empty")
-    found = media_bytes.sniff_audio(data)
+    found = synthetic.sniff_audio(data)
     if (form == "pcm" and found is not None) or (form != "pcm" and found != form):
         raise Refused(400, f"The audio does not match the declared format {form}")
 
