@@ -5,12 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,8 +15,9 @@ from openrouter.utils import BackoffStrategy, RetryConfig
 from PIL import Image
 
 from tests.conftest import CANARY
-from tests.emulators import synthetic
-from tests.emulators.openrouter import OpenRouterEmulator
+from tests.emulators.provider import faults, synthetic
+from tests.emulators.provider.catalogue import MODELS
+from tests.emulators.provider.emulator import OpenRouterEmulator
 
 NANO = "google/gemini-2.5-flash-image"
 SEEDREAM = "bytedance-seed/seedream-4.5"
@@ -159,6 +154,29 @@ def test_the_sdk_reads_refusals(sdk: OpenRouter, emulator: OpenRouterEmulator) -
     assert emulator.ledger == []
 
 
+STATUSES = {
+    402: errors.PaymentRequiredResponseError,
+    403: errors.ForbiddenResponseError,
+    404: errors.NotFoundResponseError,
+    413: errors.PayloadTooLargeResponseError,
+    429: errors.TooManyRequestsResponseError,
+    500: errors.InternalServerResponseError,
+    502: errors.BadGatewayResponseError,
+    503: errors.ServiceUnavailableResponseError,
+    524: errors.EdgeNetworkTimeoutResponseError,
+    529: errors.ProviderOverloadedResponseError,
+}
+
+
+@pytest.mark.parametrize("code", STATUSES)
+def test_the_sdk_knows_every_status_that_is_sent(sdk: OpenRouter, emulator: OpenRouterEmulator, code: int) -> None:
+    emulator.fail_next(faults.status(code, "the provider says no", retry_after=3))
+    with pytest.raises(STATUSES[code], match="the provider says no") as refused:
+        sdk.tts.create_speech(model=TTS, input="Hello.", voice="alloy")
+    assert refused.value.headers["retry-after"] == "3"
+    assert len(emulator.requests) == 1
+
+
 IMAGE_REFUSALS = [
     (drawn(mask="x"), "mask"),
     (drawn(response_format="b64_json"), "response_format"),
@@ -199,6 +217,8 @@ HEARING_REFUSALS = [
     (heard(b"\xff\xfb\x90\0" + bytes(400), "wav"), "does not match"),
     (heard(SOUND, "pcm"), "does not match"),
     (heard(b"\x1a\x45\xdf\xa3" + bytes(60), "ogg"), "does not match"),
+    (heard(b"RIFF\0\0\0\0WAVEnone"), "decoded"),
+    (heard(b""), "input_audio"),
     (heard(form="aiff"), "input_audio"),
     (heard(language="english"), "language"),
     (heard(temperature=2), "temperature"),
@@ -293,6 +313,11 @@ def test_a_vector_model_draws_svg_and_a_clear_ground_is_clear(http: httpx2.Clien
     assert opened(base64.b64decode(clear["b64_json"])).mode == "RGBA"
 
 
+@pytest.mark.parametrize("model", [row.id for row in MODELS.values() if row.makes_pictures])
+def test_every_image_model_draws_from_a_prompt_alone(http: httpx2.Client, model: str) -> None:
+    assert http.post("/images", json=drawn(model)).json()["data"][0]["b64_json"]
+
+
 def test_speech_grows_with_its_text(http: httpx2.Client) -> None:
     for form in ("mp3", "pcm"):
         short, long = (http.post("/audio/speech", json=said("x" * n, response_format=form)).content for n in (50, 100))
@@ -308,23 +333,3 @@ def test_a_request_is_seen_while_it_is_answered(emulator: OpenRouterEmulator, ht
     assert seen.headers["authorization"] == f"Bearer {CANARY}"
     with pytest.raises(TimeoutError):
         emulator.wait_for(lambda: False, seconds=0.01)
-
-
-def test_nothing_is_left_behind() -> None:
-    before = threading.active_count()
-    with OpenRouterEmulator(key="k" * 20) as emulator:
-        assert httpx2.get(f"{emulator.base_url}/models").status_code == 200
-    assert threading.active_count() == before
-    with pytest.raises(httpx2.ConnectError):
-        httpx2.get(f"{emulator.base_url}/models")
-
-
-def test_it_runs_as_a_program() -> None:
-    command = [sys.executable, "-m", "tests.emulators.openrouter", "--key", "k" * 20]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as program:
-        assert program.stdout is not None
-        base_url = program.stdout.readline().strip()
-        models = httpx2.get(f"{base_url}/models").json()
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(10) == 0
-    assert json.dumps(models["data"])

@@ -1,11 +1,16 @@
-"""Every fault of the stand-in does over the wire what its name says."""
+"""Every fault of the stand-in does over the wire what its name says, and nothing outlives its end."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,8 +19,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import CANARY
-from tests.emulators import faults, synthetic
-from tests.emulators.openrouter import OpenRouterEmulator
+from tests.emulators.provider import faults, synthetic
+from tests.emulators.provider.emulator import OpenRouterEmulator
 
 DRAW = {"model": "bytedance-seed/seedream-4.5", "prompt": "a red fox", "n": 2, "size": "64x64"}
 SAY = {
@@ -258,3 +263,23 @@ def test_faults_strike_as_often_and_where_they_are_told(http: httpx2.Client, emu
     assert {http.get("/models").status_code for _ in range(3)} == {500}
     emulator.heal()
     assert http.get("/models").status_code == 200
+
+
+def test_nothing_is_left_behind() -> None:
+    before = threading.active_count()
+    with OpenRouterEmulator(key="k" * 20) as emulator:
+        assert httpx2.get(f"{emulator.base_url}/models").status_code == 200
+    assert threading.active_count() == before
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{emulator.base_url}/models")
+
+
+def test_it_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "tests.emulators.openrouter", "--key", "k" * 20]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as program:
+        assert program.stdout is not None
+        base_url = program.stdout.readline().strip()
+        models = httpx2.get(f"{base_url}/models").json()
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(10) == 0
+    assert json.dumps(models["data"])

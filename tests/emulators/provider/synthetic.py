@@ -119,7 +119,8 @@ def duration(data: bytes) -> float:
     if not data.startswith(b"RIFF"):
         return max(0.1, len(data) / 8000)
     with wave.open(io.BytesIO(data)) as file:
-        return file.getnframes() / file.getframerate()
+        width = file.getnchannels() * file.getsampwidth()
+        return len(file.readframes(file.getnframes())) / width / file.getframerate()
 
 
 def sniff_audio(data: bytes) -> str | None:
@@ -142,5 +143,5 @@ def sniff_picture(data: bytes) -> str | None:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             return Image.MIME.get(image.format or "")
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None

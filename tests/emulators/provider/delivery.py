@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.emulators.answers import Answer
-from tests.emulators.origins import reset
+from tests.emulators.provider.answers import Answer
+from tests.emulators.provider.origins import reset
 
 DRIP = 64
 READING_TIME = 0.05

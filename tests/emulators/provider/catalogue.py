@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.emulators.answers import Refused
+from tests.emulators.provider.answers import Refused
 
 OPENAI_VOICES = (
     "alloy",

@@ -1,0 +1,1 @@
+"""A strict OpenRouter, one file an endpoint family."""
