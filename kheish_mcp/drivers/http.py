@@ -1,32 +1,34 @@
-"""One provider over HTTP: key, limits, deadline, and its failures as ours."""
+"""One provider over HTTP: key, limits, deadline, error table."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
 
+from .. import __version__
 from ..capabilities import Exchange
-from ..errors import DeadlineExceeded, Json, KheishError, Unavailable
+from ..errors import DeadlineExceeded, Json, KheishError, Unauthenticated
 from ..secret import Secret
-from .refusals import refusal_of
+from .refusals import NOTHING_ASKED, PERHAPS_BILLED, error_in, failure_of, malformed, refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from httpx2 import AsyncClient, Response
 
 LARGEST: Final = 64 << 20
-CONNECT_S, POOL_S, WRITE_S, READ_S = 10.0, 30.0, 60.0, 120.0
+LARGEST_REFUSAL: Final = 1 << 20
+CONNECT_S, POOL_S, WRITE_S, READ_S, REFUSAL_S = 10.0, 30.0, 60.0, 120.0, 10.0
 PARSE_IN_THREAD: Final = 1 << 20
+STEP: Final = 256 << 10
 GENERATION: Final = "x-generation-id"
+LONGEST_ID: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,10 @@ class Endpoint:
     key: Secret | None = None
     preferences: Mapping[str, Json] = field(default_factory=dict, hash=False)
 
-    @property
-    def origin(self) -> tuple[str, str | None, int | None]:
-        """Scheme, host and port: the only place that ever sees the key."""
-        parts = urlsplit(self.base_url)
-        return parts.scheme, parts.hostname, parts.port
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: its body, its Content-Type as sent, and the provider's id for the generation."""
+    """A 200 that is no web page and not empty: its body, Content-Type as sent, and the provider's id for it."""
 
     body: bytes
     content_type: str
@@ -63,110 +59,131 @@ class Answer:
             raise malformed("The provider's answer is not JSON.") from None
 
 
-class Line:
-    """The line to one endpoint: a client that is opened when it is first needed, and every rule that a request keeps."""
+@dataclass(slots=True)
+class _Outgoing:
+    """A request on its way. Its body announces itself before its first byte leaves, and knows when its last has."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    exchange: Exchange = field(default_factory=Exchange)
+    content: bytes = b""
+    left: bool = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await self.exchange.sent()
+        # In steps: the write timeout then asks for progress, and not for the whole body within a minute.
+        for start in range(0, len(self.content), STEP):
+            yield self.content[start : start + STEP]
+        self.left = True
+
+
+class Line:
+    """The line to one endpoint: a client that is opened when it is first needed, and every rule that a request keeps.
+
+    `headers` go with every request; `hints` are the provider's own next steps by status. No proxy, no redirect, no
+    environment; the key stands in Authorization and nowhere else.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        hints: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self.endpoint = endpoint
+        self._headers = {"Accept-Encoding": "identity", "User-Agent": f"kheish-mcp/{__version__}", **headers}
+        self._hints = hints
         self._client: AsyncClient | None = None
 
-    async def post(self, path: str, body: Mapping[str, Json], exchange: Exchange, *, deadline_s: float) -> Answer:
-        """One POST of JSON; never repeated.
+    async def post_json(
+        self, path: str, body: Mapping[str, Json], exchange: Exchange, *, deadline_s: float, largest: int = LARGEST
+    ) -> Answer:
+        """One POST of JSON; `exchange.sent` is awaited before its first byte leaves, `responded` at the headers.
 
         Refuses by the provider's status and words, with DeadlineExceeded after `deadline_s` whatever trickles in, and
         with Unavailable where the line breaks. `details.possibly_billed` says that the request had left.
         """
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        sent = False
+        content = await anyio.to_thread.run_sync(_written, body)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **self._authorised()}
+        return await self._attempt(_Outgoing("POST", self._url(path), headers, exchange, content), deadline_s, largest)
 
-        async def leaving() -> None:
-            nonlocal sent
-            await exchange.sent()
-            sent = True
+    async def get_json(self, path: str, *, deadline_s: float, largest: int = LARGEST) -> Answer:
+        """One GET with the key, which costs nothing; refuses as `post_json` does."""
+        return await self._attempt(_Outgoing("GET", self._url(path), self._authorised()), deadline_s, largest)
+
+    async def fetch(self, url: str, *, deadline_s: float, largest: int = LARGEST) -> Answer:
+        """The bytes behind a URL that an answer names: only from the route's own origin, and without the key."""
+        import httpx2
 
         try:
-            with anyio.fail_after(deadline_s):
-                return await self._exchange("POST", self._url(path), content, leaving, exchange)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"The provider of route {self.endpoint.route_id} gave no whole answer within {deadline_s:.0f} s.",
-                hint="It may have been billed all the same; see `kheish-daemon costs` before asking again.",
-                details={"possibly_billed": sent},
-            ) from None
-
-    async def fetch(self, url: str, *, deadline_s: float) -> Answer:
-        """The bytes behind a URL that an answer names: only from the route's own origin, and never after a redirect."""
-        parts = urlsplit(url)
-        if (parts.scheme, parts.hostname, parts.port) != self.endpoint.origin or parts.username is not None:
+            there, own = httpx2.URL(url), httpx2.URL(self.endpoint.base_url)
+        except httpx2.InvalidURL:
+            raise malformed("The provider answered with a URL that cannot be read.") from None
+        # An answer may name anything, the cloud's metadata service too; the client's own reading of it is compared.
+        if (there.scheme, there.host, there.port) != (own.scheme, own.host, own.port) or there.userinfo:
             raise malformed("The provider answered with a URL on another origin, which is not followed.")
-        try:
-            with anyio.fail_after(deadline_s):
-                return await self._exchange("GET", url, b"", _nothing, Exchange())
-        except TimeoutError:
-            raise malformed("The provider's own URL gave no whole answer in time.") from None
+        return await self._attempt(_Outgoing("GET", str(there), self._headers), deadline_s, largest)
+
+    def refusal_in(self, body: Json) -> KheishError | None:
+        """The refusal that a 200 may hold instead of a result."""
+        return refusal_of(200, {}, body, self._secrets, self._hints) if error_in(body) else None
 
     async def close(self) -> None:
         """Closes the client, if one was opened."""
-        if self._client is not None:
-            await self._client.aclose()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _attempt(self, outgoing: _Outgoing, deadline_s: float, largest: int) -> Answer:
+        """One request and its answer, without a second try: a policy that repeats goes around this."""
+        import httpx2
+
+        with anyio.move_on_after(deadline_s):
+            try:
+                return await self._exchange(outgoing, largest)
+            except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, httpx2.CookieConflict) as error:
+                raise failure_of(error, self.endpoint.route_id, left=outgoing.left) from None
+        raise DeadlineExceeded(
+            f"The provider of route {self.endpoint.route_id} gave no whole answer within {deadline_s:g} s.",
+            hint=PERHAPS_BILLED if outgoing.left else NOTHING_ASKED,
+            retryable=not outgoing.left,
+            details={"possibly_billed": outgoing.left},
+        )
+
+    async def _exchange(self, outgoing: _Outgoing, largest: int) -> Answer:
+        stream = self._opened().stream(
+            outgoing.method, outgoing.url, headers=outgoing.headers, content=outgoing if outgoing.content else None
+        )
+        async with stream as response:
+            generation_id = _generation_id(response)
+            await outgoing.exchange.responded(generation_id)
+            if response.status_code != 200:
+                said = _said(await _beginning(response))
+                raise refusal_of(response.status_code, response.headers, said, self._secrets, self._hints)
+            return _answer(await _whole(response, largest), response.headers.get("content-type", ""), generation_id)
 
     def _url(self, path: str) -> str:
         return self.endpoint.base_url.rstrip("/") + path
 
-    async def _exchange(self, method: str, url: str, content: bytes, leaving: Any, exchange: Exchange) -> Answer:
-        import httpx2
-
-        sent = method == "POST"
-        try:
-            client = self._open()
-            request = client.build_request(method, url, content=content or None, headers=self._headers())
-            await leaving()
-            async with _streamed(client, request) as response:
-                generation_id = response.headers.get(GENERATION)
-                await exchange.responded(generation_id)
-                body = await _body(response)
-                return self._judged(response, body, generation_id)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol):
-            raise Unavailable(
-                f"The provider of route {self.endpoint.route_id} cannot be reached.",
-                hint="Look at the network and at base_url; nothing was sent.",
-                retryable=True,
-                details={"possibly_billed": False},
-            ) from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            raise Unavailable(
-                f"The line to the provider of route {self.endpoint.route_id} broke ({type(error).__name__}).",
-                hint="It may have been billed all the same; see `kheish-daemon costs` before asking again.",
-                details={"possibly_billed": sent},
-            ) from None
-
-    def _judged(self, response: Response, body: bytes, generation_id: str | None) -> Answer:
-        content_type = response.headers.get("content-type", "")
-        if response.status_code == 200 and body and "html" not in content_type:
-            return Answer(body, content_type, generation_id)
-        raise refusal_of(response.status_code, dict(response.headers), body, self._secrets())
-
-    def refused_inside(self, body: Json) -> KheishError | None:
-        """The refusal that a 200 may hold, if it does."""
-        if isinstance(body, dict) and body.get("error"):
-            return refusal_of(_status_inside(body), {}, json.dumps(body).encode(), self._secrets())
-        return None
-
+    @property
     def _secrets(self) -> tuple[Secret, ...]:
         return (self.endpoint.key,) if self.endpoint.key is not None else ()
 
-    def _headers(self) -> dict[str, str]:
-        # identity: a compressed bomb would otherwise unfold here.
-        headers = {
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-            "X-OpenRouter-Title": "kheish-mcp",
-        }
-        if self.endpoint.key is not None:
-            headers["Authorization"] = f"Bearer {self.endpoint.key.reveal()}"
-        return headers
+    def _authorised(self) -> dict[str, str]:
+        if self.endpoint.key is None:
+            return self._headers
+        value = self.endpoint.key.reveal()
+        # The HTTP library would quote a value that no header takes in its error.
+        if not value.isascii() or not value.isprintable() or value != value.strip():
+            raise Unauthenticated(
+                f"The key of route {self.endpoint.route_id} holds characters that no key has.",
+                hint="Set it again with `kheish-daemon secrets set`; a pasted line break is the usual reason.",
+            )
+        return {**self._headers, "Authorization": f"Bearer {value}"}
 
-    def _open(self) -> AsyncClient:
+    def _opened(self) -> AsyncClient:
         if self._client is None:
             import httpx2
 
@@ -180,33 +197,49 @@ class Line:
         return self._client
 
 
-@asynccontextmanager
-async def _streamed(client: AsyncClient, request: Any) -> AsyncGenerator[Response]:
-    response = await client.send(request, stream=True)
-    try:
-        yield response
-    finally:
-        with anyio.CancelScope(shield=True):
-            await response.aclose()
-
-
-async def _body(response: Response) -> bytes:
-    """The whole body; Unavailable past the cap, which counts what was unfolded."""
-    parts, held = [], 0
+async def _whole(response: Response, largest: int) -> bytes:
+    """The whole body; refuses past the cap, which counts what was unpacked and not what was sent."""
+    held = bytearray()
     async for part in response.aiter_bytes():
-        held += len(part)
-        if held > LARGEST:
-            raise Unavailable(
-                f"The provider's answer is larger than {LARGEST >> 20} MiB.",
-                hint="Ask for fewer or smaller results; this one may have been billed.",
-                details={"possibly_billed": True},
-            )
-        parts.append(part)
-    return b"".join(parts)
+        held += part
+        if len(held) > largest:
+            raise malformed(f"The provider's answer is larger than {largest / (1 << 20):g} MiB.")
+    return bytes(held)
 
 
-async def _nothing() -> None:
-    """A GET has nothing to announce."""
+async def _beginning(response: Response) -> bytes:
+    """What comes of a refusal's body within seconds and a mebibyte; whole or not, the status has decided."""
+    import httpx2
+
+    held = bytearray()
+    with anyio.move_on_after(REFUSAL_S), suppress(httpx2.HTTPError):
+        async for part in response.aiter_bytes():
+            held += part
+            if len(held) > LARGEST_REFUSAL:
+                break
+    return bytes(held)
+
+
+def _answer(body: bytes, content_type: str, generation_id: str | None) -> Answer:
+    if not body or body.isspace():
+        raise malformed("The provider's answer is empty.")
+    if "html" in content_type.lower() or body[:256].lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise malformed("The provider answered with a web page.")
+    return Answer(body, content_type, generation_id)
+
+
+def _generation_id(response: Response) -> str | None:
+    """The provider's id for what it is about to answer, if it is one that can be kept and shown."""
+    stated: str = response.headers.get(GENERATION, "")
+    return stated if 0 < len(stated) <= LONGEST_ID and stated.isascii() and stated.isprintable() else None
+
+
+def _said(body: bytes) -> Json:
+    """A refusal's body as JSON, else as text; None where it is neither."""
+    for read in (_parse, bytes.decode):
+        with suppress(ValueError, RecursionError):
+            return read(body)
+    return None
 
 
 def _parse(body: bytes) -> Json:
@@ -214,12 +247,6 @@ def _parse(body: bytes) -> Json:
     return loaded
 
 
-def _status_inside(body: Mapping[str, Json]) -> int:
-    error = body.get("error")
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else 502
-
-
-def malformed(message: str) -> Unavailable:
-    """An answer that came whole and makes no sense; providers do not bill an answer without a result."""
-    return Unavailable(message, hint="Try again, or another model.", details={"possibly_billed": True})
+def _written(body: Mapping[str, Json]) -> bytes:
+    """JSON in ASCII: half a surrogate pair in a prompt cannot be written otherwise."""
+    return json.dumps(body, separators=(",", ":")).encode()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar, Final
+
+import anyio.to_thread
 
 from ..capabilities import (
     AudioGeneration,
@@ -21,12 +24,14 @@ from ..capabilities import (
     Transcription,
     TranscriptionRequest,
 )
-from ..errors import InvalidArgument, Json
-from ..media import Media
-from .http import Answer, Endpoint, Line, malformed
+from ..errors import InvalidArgument, Json, KheishError, Unavailable
+from ..media import Kind
+from .http import Answer, Endpoint, Line
 from .openrouter_codec import (
     AUDIO_PREFERENCES,
     IMAGE_PREFERENCES,
+    Picture,
+    as_declared,
     cost_of,
     decode_pictures,
     decode_speech,
@@ -35,14 +40,22 @@ from .openrouter_codec import (
     encode_speech,
     encode_transcription,
     preferred,
+    speech_wire,
 )
+from .refusals import malformed
 
 IMAGE_S, SPEECH_S, TRANSCRIPTION_S = 300.0, 120.0, 90.0
+HEADERS: Final = {"X-OpenRouter-Title": "kheish-mcp"}
+HINTS: Final = {
+    402: "The account is out of credit: top it up at https://openrouter.ai/settings/credits, or use another route."
+}
 PICTURE_MODELS: Final = ("google/gemini-3.1-flash-image-preview", "openai/gpt-image-2", "openai/gpt-5-image-mini")
 SPEECH_MODELS: Final = ("openai/gpt-4o-mini-tts-2025-12-15",)
 TRANSCRIPTION_MODELS: Final = ("openai/gpt-4o-mini-transcribe",)
 VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse")
-WIRE_FORMATS: Final = {None: "mp3", "mp3": "mp3", "wav": "pcm", "pcm": "pcm"}
+FORMAT_WORDS: Final = re.compile(r"\bmp3\b|format", re.IGNORECASE)
+COST_LATER: Final = "The cost of speech is known a little later; see `kheish-daemon costs`."
+NO_TIMES: Final = "Not every model tells times or speakers: try openai/whisper-1, or ask without them."
 
 
 class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
@@ -60,7 +73,7 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
     }
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._line = Line(endpoint)
+        self._line = Line(endpoint, headers=HEADERS, hints=HINTS)
 
     def models(self) -> tuple[ModelCard, ...]:
         """The models that are used when none is named."""
@@ -73,14 +86,18 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         )
 
     async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
-        """Pictures through POST /images; the answer may hold fewer or more than asked."""
-        preferences, warnings = preferred(self._line.endpoint.preferences, IMAGE_PREFERENCES)
-        body = encode_image(model, request, preferences)
-        answer = await self._line.post("/images", body, exchange, deadline_s=IMAGE_S)
-        decoded = await answer.json()
-        self._refuse_inside(decoded)
-        media = [picture.media or await self._fetched(picture.url) for picture in decode_pictures(decoded)]
-        return Generation(tuple(media), model, cost_of(decoded), answer.generation_id, warnings=tuple(warnings))
+        """Pictures through POST /images. Every one that came whole is given, with a warning for each that did not."""
+        provider, warnings = preferred(self._line.endpoint.preferences, IMAGE_PREFERENCES)
+        body = await anyio.to_thread.run_sync(encode_image, model, request, provider)
+        answer = await self._line.post_json("/images", body, exchange, deadline_s=IMAGE_S)
+        decoded = await self._result(answer)
+        named = await anyio.to_thread.run_sync(decode_pictures, decoded)
+        pictures = [await self._fetched(picture) if picture.url else picture for picture in named]
+        media = tuple(picture.media for picture in pictures if picture.media is not None)
+        troubles = tuple(picture.trouble for picture in pictures if picture.trouble)
+        if not media:
+            raise malformed(troubles[0])
+        return Generation(media, model, cost_of(decoded), answer.generation_id, warnings=warnings + troubles)
 
     async def edit_image(self, model: str, request: EditRequest, exchange: Exchange) -> Generation:
         """As generate_image, with the pictures as references in order."""
@@ -88,54 +105,68 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
 
     async def generate_audio(self, model: str, request: SpeechRequest, exchange: Exchange) -> Generation:
         """Speech through POST /audio/speech, which gives mp3 or samples and nothing else; its cost comes later."""
-        wire_format = _wire_format(model, request.format)
+        provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
+        wire = speech_wire(model, request.format)
+
+        async def spoken(wire: str) -> Answer:
+            body = encode_speech(model, request, wire, provider)
+            return await self._line.post_json("/audio/speech", body, exchange, deadline_s=SPEECH_S)
+
         try:
-            answer = await self._spoken(model, request, wire_format, exchange)
+            answer = await spoken(wire)
         except InvalidArgument as refusal:
             # A model that gives only samples says so with a 400, which is not billed.
-            if wire_format == "pcm" or "format" not in refusal.message.lower():
+            if wire == "pcm" or not _is_about_format(refusal):
                 raise
-            wire_format = "pcm"
-            answer = await self._spoken(model, request, wire_format, exchange)
-        if "json" in answer.content_type:
-            decoded = await answer.json()
-            self._refuse_inside(decoded)
-            raise malformed("The provider answered with words instead of sound.")
-        media, warnings = decode_speech(answer.body, answer.content_type, wire_format, request.format)
-        _, dropped = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
-        told = (*dropped, *warnings, "The cost of speech is known a little later; see `kheish-daemon costs`.")
-        return Generation((media,), model, None, answer.generation_id, warnings=told)
+            answer = await spoken(wire := "pcm")
+        words = await self._words_of(answer)
+        if words is not None:
+            raise words
+        media, told = decode_speech(answer.body, answer.content_type, wire, request.format)
+        return Generation((media,), model, None, answer.generation_id, warnings=(*warnings, *told, COST_LATER))
 
     async def transcribe(self, model: str, request: TranscriptionRequest, exchange: Exchange) -> Transcript:
         """Words through POST /audio/transcriptions."""
-        preferences, _ = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
-        body = encode_transcription(model, request, preferences)
-        answer = await self._line.post("/audio/transcriptions", body, exchange, deadline_s=TRANSCRIPTION_S)
-        decoded = await answer.json()
-        self._refuse_inside(decoded)
-        return decode_transcription(decoded, model, answer.generation_id)
+        provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
+        body, told = await anyio.to_thread.run_sync(encode_transcription, model, request, provider)
+        try:
+            answer = await self._line.post_json("/audio/transcriptions", body, exchange, deadline_s=TRANSCRIPTION_S)
+        except InvalidArgument as refusal:
+            refusal.hint = NO_TIMES if "response_format" in body else refusal.hint
+            raise
+        return decode_transcription(await self._result(answer), model, answer.generation_id, warnings + told)
 
     async def close(self) -> None:
         """Closes the line."""
         await self._line.close()
 
-    async def _spoken(self, model: str, request: SpeechRequest, wire_format: str, exchange: Exchange) -> Answer:
-        preferences, _ = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
-        body = encode_speech(model, request, wire_format, preferences)
-        return await self._line.post("/audio/speech", body, exchange, deadline_s=SPEECH_S)
-
-    async def _fetched(self, url: str | None) -> Media:
-        answer = await self._line.fetch(url or "", deadline_s=IMAGE_S)
-        return Media(answer.body, "")
-
-    def _refuse_inside(self, body: Json) -> None:
-        refusal = self._line.refused_inside(body)
+    async def _result(self, answer: Answer) -> Json:
+        """The JSON of an answer; raises the refusal that a 200 may hold instead."""
+        decoded = await answer.json()
+        refusal = self._line.refusal_in(decoded)
         if refusal is not None:
             raise refusal
+        return decoded
+
+    async def _words_of(self, answer: Answer) -> KheishError | None:
+        """The refusal for JSON where sound belongs, whatever its Content-Type says."""
+        if not answer.body[:64].lstrip().startswith(b"{"):
+            return None
+        try:
+            decoded = await answer.json()
+        except Unavailable:
+            return None  # sound that begins with a brace by chance
+        return self._line.refusal_in(decoded) or malformed("The provider answered with words instead of sound.")
+
+    async def _fetched(self, picture: Picture) -> Picture:
+        """The picture behind a URL, or why it is not there: it is paid for, and others of the answer may be whole."""
+        try:
+            answer = await self._line.fetch(picture.url, deadline_s=IMAGE_S)
+        except KheishError as refusal:
+            return Picture(trouble=f"A picture could not be fetched. {refusal.message}")
+        return Picture(as_declared(answer.body, "image/png", Kind.IMAGE))
 
 
-def _wire_format(model: str, wanted: str | None) -> str:
-    """mp3 or pcm; Google's speech models give only samples."""
-    if wanted not in WIRE_FORMATS:
-        raise InvalidArgument(f"OpenRouter gives no {wanted}.", hint="Ask for mp3, wav or pcm.")
-    return "pcm" if model.startswith("google/") and "tts" in model else WIRE_FORMATS[wanted]
+def _is_about_format(refusal: InvalidArgument) -> bool:
+    """Whether a 400 is about the sound's format: Gemini's voices are not the only ones that know no mp3."""
+    return refusal.details.get("status") == 400 and FORMAT_WORDS.search(refusal.message) is not None

@@ -6,92 +6,110 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
 from ..errors import InvalidArgument, Json, JsonObject
-from ..formats import parse_media_type
+from ..formats import FORMATS, parse_media_type
 from ..formats.wav import wrap
-from ..media import Media, Pcm
-from .http import malformed
+from ..media import Kind, Media, Pcm
+from .refusals import malformed, number
 
-PIXELS: Final = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
-TIERS: Final = ("512", "768", "1K", "1.5K", "2K", "4K")
 # Which routing preferences each endpoint takes; the others would be a 400.
 IMAGE_PREFERENCES: Final = ("only", "order", "ignore", "sort", "allow_fallbacks", "options")
 AUDIO_PREFERENCES: Final = ("zdr", "data_collection", "options")
-HEARD: Final = {"audio/wav": "wav", "audio/mpeg": "mp3", "audio/webm": "webm", "audio/pcm": "wav", "audio/flac": "flac"}
-HEARD_MORE: Final = {
-    "audio/mp4": "m4a",
-    "audio/m4a": "m4a",
-    "audio/ogg": "ogg",
-    "audio/opus": "ogg",
-    "audio/aac": "aac",
-}
-FORMATS: Final = HEARD | HEARD_MORE
+
+PIXELS: Final = re.compile(r"[1-9]\d{1,4}x[1-9]\d{1,4}")
+TIERS: Final = ("512", "768", "1K", "1.5K", "2K", "4K")
+REFERENCES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif")
+MOST_REFERENCES: Final = 16
+LARGEST_MEDIA: Final = 48 << 20  # 64 MiB as base64
+
+SPEECH_WIRE: Final[dict[str | None, str]] = {None: "mp3", "mp3": "mp3", "wav": "pcm", "pcm": "pcm"}
+SLOWEST, FASTEST = 0.25, 4.0
+SAID_NOTHING: Final = ("", "application/octet-stream", "binary/octet-stream")
 ASSUMED: Final = Pcm(24_000)
+
+HEARD: Final = {
+    "audio/wav": "wav", "audio/mpeg": "mp3", "audio/flac": "flac", "audio/webm": "webm", "audio/aac": "aac",
+    "audio/ogg": "ogg", "audio/opus": "ogg", "audio/mp4": "m4a", "audio/m4a": "m4a", "audio/pcm": "wav",
+}  # fmt: skip
+HEARD_BARE: Final = Pcm(16_000)
+# Whose own API has a prompt: the endpoint has none, and forwards each provider's options only to that provider.
+PROMPTED: Final = ("openai", "groq", "together", "assemblyai")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of an answer: its bytes and declared type, or the URL where it lies."""
+    """One picture of an answer: its bytes, or the URL where it lies, or why it is neither."""
 
-    media: Media | None
-    url: str | None = None
+    media: Media | None = None
+    url: str = ""
+    trouble: str = ""
 
 
-def preferred(preferences: Mapping[str, Json], taken: Sequence[str]) -> tuple[JsonObject, list[str]]:
-    """The `provider` object with what the endpoint takes, and a warning for what it does not."""
+def preferred(preferences: Mapping[str, Json], taken: Sequence[str]) -> tuple[JsonObject, tuple[str, ...]]:
+    """The `provider` object, empty where nothing is left of it, and a warning for what the endpoint does not take."""
     kept = {key: value for key, value in preferences.items() if key in taken}
     dropped = sorted(set(preferences) - set(kept))
-    warnings = [f"This endpoint does not take the preferences {', '.join(dropped)}."] if dropped else []
-    return ({"provider": kept} if kept else {}), warnings
+    told = (
+        f"This endpoint of OpenRouter does not take the route's preferences {', '.join(dropped)}: they had no effect."
+    )
+    return kept, (told,) if dropped else ()
 
 
-def encode_image(model: str, request: ImageRequest, preferences: JsonObject) -> JsonObject:
-    """The body of POST /images; refuses sizes that contradict each other or that nobody has."""
-    body: JsonObject = {"model": model, "prompt": request.prompt, **_shape(request), **preferences}
-    if request.count > 1:
-        body["n"] = request.count
-    if isinstance(request, EditRequest):
-        if request.mask is not None:
-            raise InvalidArgument(
-                "OpenRouter has no masks.", hint="Describe in the prompt which part may change, or use the local route."
-            )
-        body["input_references"] = [
-            {"type": "image_url", "image_url": {"url": data_url(image)}} for image in request.images
-        ]
-    wanted: dict[str, Json] = {
-        "quality": request.quality,
-        "background": request.background,
-        "output_format": request.output_format,
-        "seed": request.seed,
-    }
-    return body | {key: value for key, value in wanted.items() if value is not None}
+def encode_image(model: str, request: ImageRequest, provider: JsonObject) -> JsonObject:
+    """The body of POST /images; refuses what it has no word for, and sizes that contradict each other."""
+    return _without_empty(
+        {
+            "model": model,
+            "prompt": request.prompt,
+            **_shape(request),
+            "n": request.count if request.count > 1 else None,
+            "quality": request.quality,
+            "background": request.background,
+            "output_format": request.output_format,
+            "seed": request.seed,
+            "input_references": _references(request) if isinstance(request, EditRequest) else None,
+            "provider": provider or None,
+        }
+    )
 
 
 def _shape(request: ImageRequest) -> JsonObject:
-    """Size and aspect ratio: pixels stand alone, a tier goes with a ratio."""
-    shape: JsonObject = {"aspect_ratio": request.aspect_ratio} if request.aspect_ratio else {}
-    if not request.size:
-        return shape
-    if request.size.upper() in TIERS:
-        return {**shape, "resolution": request.size.upper()}
-    if not PIXELS.fullmatch(request.size):
+    """Size and aspect ratio: a tier goes with a ratio, pixels stand alone."""
+    size, ratio = request.size, request.aspect_ratio or None
+    if not size or size.upper() in TIERS:
+        return {"resolution": size.upper() or None, "aspect_ratio": ratio}
+    if not PIXELS.fullmatch(size):
         raise InvalidArgument("size is neither WxH nor a tier.", hint=f"Such as 1024x1024, or {', '.join(TIERS)}.")
-    if shape:
+    if ratio:
         raise InvalidArgument("size in pixels and aspect_ratio exclude each other.", hint="Leave one of them out.")
-    return {"size": request.size}
+    return {"size": size}
 
 
-def data_url(media: Media) -> str:
-    """The bytes as a data URL."""
-    return f"data:{media.media_type};base64,{base64.b64encode(media.data).decode('ascii')}"
+def _references(request: EditRequest) -> list[Json]:
+    """The pictures to work from, the subject first, as data URLs."""
+    if request.mask is not None:
+        raise InvalidArgument(
+            "OpenRouter takes no mask.", hint="Say in the prompt which part may change, or use the local route."
+        )
+    if not 1 <= len(request.images) <= MOST_REFERENCES:
+        raise InvalidArgument(f"An edit takes 1 to {MOST_REFERENCES} pictures.", hint="Name the pictures to work from.")
+    for image in request.images:
+        if image.media_type not in REFERENCES:
+            raise InvalidArgument(
+                f"OpenRouter does not take {image.media_type} as a picture to work from.",
+                hint=f"One of: {', '.join(REFERENCES)}.",
+            )
+    _check_bytes(request.images)
+    urls = (f"data:{image.media_type};base64,{_base64(image.data)}" for image in request.images)
+    return [{"type": "image_url", "image_url": {"url": url}} for url in urls]
 
 
 def decode_pictures(body: Json) -> tuple[Picture, ...]:
-    """Every picture of an answer of POST /images; Unavailable where it holds none or one that is no base64."""
+    """Every picture of an answer of POST /images, in order; Unavailable where it has none."""
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list) or not data:
         raise malformed("The provider's answer holds no picture.")
@@ -100,130 +118,202 @@ def decode_pictures(body: Json) -> tuple[Picture, ...]:
 
 def _picture(entry: Json) -> Picture:
     if not isinstance(entry, dict):
-        raise malformed("A picture in the provider's answer has no known shape.")
+        return Picture(trouble="A picture in the provider's answer has no known shape.")
     encoded, url = entry.get("b64_json"), entry.get("url")
-    if isinstance(encoded, str) and encoded:
-        # The declared type is not kept: providers pass on wrong ones, and the bytes say what they are.
-        return Picture(Media(_unbase64(encoded.partition("base64,")[2] or encoded), ""))
-    if isinstance(url, str) and url.startswith("data:"):
-        return Picture(Media(_unbase64(url.partition("base64,")[2]), ""))
-    if isinstance(url, str) and url:
-        return Picture(None, url)
-    raise malformed("A picture in the provider's answer has no bytes.")
+    if not isinstance(encoded, str) or not encoded:
+        if not isinstance(url, str) or not url:
+            return Picture(trouble="A picture in the provider's answer has no bytes.")
+        if not url.startswith("data:"):
+            return Picture(url=url)
+        encoded = url
+    data = _unbase64(encoded)
+    if not data:
+        return Picture(trouble="A picture in the provider's answer is not base64.")
+    claim = entry.get("media_type")
+    return Picture(as_declared(data, claim if isinstance(claim, str) and claim else "image/png", Kind.IMAGE))
 
 
 def _unbase64(text: str) -> bytes:
+    """The bytes of a base64 text or data URL; none where it is not strictly that."""
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    if not data:
-        raise malformed("A picture in the provider's answer is not base64.")
-    return data
+        # Without base64.b64decode, which copies the text first: it may hold 60 MB.
+        return binascii.a2b_base64(text.partition(",")[2] if text.startswith("data:") else text, strict_mode=True)
+    except ValueError:
+        return b""
+
+
+def as_declared(data: bytes, claim: str, kind: Kind) -> Media:
+    """The bytes without a claim where their signature says what they are, else with it.
+
+    Providers name the wrong type often enough, so a signature counts; but where there is none, the claim is what keeps
+    an error page from passing as a text.
+    """
+    signed = any(form.kind is kind and form.sniff is not None and form.sniff(data) for form in FORMATS)
+    return Media(data, "" if signed else claim)
 
 
 def cost_of(body: Json) -> float | None:
     """usage.cost in USD, where the answer says it."""
     usage = body.get("usage") if isinstance(body, dict) else None
-    cost = usage.get("cost") if isinstance(usage, dict) else None
-    return float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0 else None
+    return number(usage.get("cost")) if isinstance(usage, dict) else None
 
 
-def encode_speech(model: str, request: SpeechRequest, wire_format: str, preferences: JsonObject) -> JsonObject:
-    """The body of POST /audio/speech."""
-    body: JsonObject = {"model": model, "input": request.text, "response_format": wire_format, **preferences}
-    wanted: dict[str, Json] = {
-        "voice": request.voice or ("alloy" if model.startswith("openai/") else None),
-        "speed": request.speed,
-        "instructions": request.instructions or None,
-    }
-    return body | {key: value for key, value in wanted.items() if value is not None}
+def speech_wire(model: str, wanted: str | None) -> str:
+    """mp3 or pcm, the only formats there are; Google's speech models give pcm alone."""
+    if wanted not in SPEECH_WIRE:
+        raise InvalidArgument(f"OpenRouter gives no {wanted}.", hint="Ask for mp3, wav or pcm.")
+    return "pcm" if model.startswith("google/") and "tts" in model else SPEECH_WIRE[wanted]
 
 
-def decode_speech(body: bytes, content_type: str, wire_format: str, wanted: str | None) -> tuple[Media, list[str]]:
-    """The sound of an answer: samples get their WAV header unless samples were asked for; what changed is told."""
+def encode_speech(model: str, request: SpeechRequest, wire: str, provider: JsonObject) -> JsonObject:
+    """The body of POST /audio/speech. Only OpenAI's voices are known here; other providers say what they need."""
+    if request.speed is not None and not SLOWEST <= request.speed <= FASTEST:
+        raise InvalidArgument(f"speed is not within {SLOWEST} and {FASTEST:g}.", hint="1 is the voice's own speed.")
+    return _without_empty(
+        {
+            "model": model,
+            "input": request.text,
+            "response_format": wire,
+            "voice": request.voice or ("alloy" if model.startswith("openai/") else None),
+            "speed": request.speed,
+            "instructions": request.instructions or None,
+            "provider": provider or None,
+        }
+    )
+
+
+def decode_speech(body: bytes, content_type: str, wire: str, wanted: str | None) -> tuple[Media, tuple[str, ...]]:
+    """The sound of an answer, and warnings: samples become a WAV unless samples were asked for."""
     media_type, pcm = parse_media_type(content_type)
-    if media_type not in ("audio/pcm", "audio/l16") and wire_format != "pcm":
-        return Media(body, "audio/mpeg" if media_type in ("", "application/octet-stream") else ""), []
-    if body.startswith((b"RIFF", b"ID3")):
-        return Media(body, ""), []
-    warnings = [] if pcm else ["The provider did not say the rate of its samples; 24 kHz mono is assumed."]
-    samples, layout = body, pcm or ASSUMED
-    if wanted == "pcm":
-        return Media(samples, "audio/pcm", pcm=layout), warnings
-    if wanted != "wav":
-        warnings.append("This model gives only samples: WAV instead of mp3.")
-    whole = samples[: len(samples) - len(samples) % layout.frame_bytes]
-    return Media(wrap(whole, layout), "audio/wav"), warnings
+    if media_type in SAID_NOTHING:
+        media_type = "audio/pcm" if wire == "pcm" else "audio/mpeg"
+    if not media_type.startswith("audio/"):
+        raise malformed("The provider's answer holds no sound.")
+    is_wav = body.startswith(b"RIFF")
+    if media_type == "audio/pcm" and not is_wav:
+        return _samples(body, pcm, wanted)
+    told = f"The provider gave a file of its own choice instead of {wanted}."
+    kept = wanted in (None, "mp3") or (wanted == "wav" and is_wav)
+    return replace(as_declared(body, media_type, Kind.AUDIO), pcm=pcm), () if kept else (told,)
 
 
-def encode_transcription(model: str, request: TranscriptionRequest, preferences: JsonObject) -> JsonObject:
-    """The body of POST /audio/transcriptions; refuses sound that the endpoint does not take.
+def _samples(body: bytes, pcm: Pcm | None, wanted: str | None) -> tuple[Media, tuple[str, ...]]:
+    layout = pcm or ASSUMED
+    whole = body[: len(body) - len(body) % layout.frame_bytes]
+    if not whole:
+        raise malformed("The provider's answer holds no sound.")
+    told = {
+        "The provider did not say the rate of its samples; 24 kHz mono is assumed.": pcm is None,
+        "The sound ended within a sample: its end may be missing.": len(whole) < len(body),
+        "This model gives only samples: a WAV instead of an mp3.": wanted == "mp3",
+    }
+    media = Media(whole, "audio/pcm", pcm=layout) if wanted == "pcm" else Media(wrap(whole, layout), "audio/wav")
+    return media, tuple(warning for warning, holds in told.items() if holds)
 
-    A vocabulary prompt has no field of its own there; it goes to each known provider's options.
+
+def encode_transcription(
+    model: str, request: TranscriptionRequest, provider: JsonObject
+) -> tuple[JsonObject, tuple[str, ...]]:
+    """The body of POST /audio/transcriptions, and warnings; refuses sound that it does not take.
+
+    `prompt` has no field there. It goes into the options of each provider that is known to have one, of which
+    OpenRouter forwards those of the provider that it picks and drops the others; a model of another vendor is warned of.
     """
-    audio = request.audio
-    name = FORMATS.get(audio.media_type)
+    fine = request.timestamps != "none" or request.diarize
+    granularities: dict[str, list[Json]] = {"segment": ["segment"], "word": ["segment", "word"]}
+    body: JsonObject = {
+        "model": model,
+        "input_audio": _input_audio(request.audio),
+        "language": request.language or None,
+        "response_format": "verbose_json" if fine else None,
+        "timestamp_granularities": granularities.get(request.timestamps),
+        "diarize": request.diarize or None,
+        "provider": _with_prompt(provider, request.prompt) or None,
+    }
+    deaf = bool(request.prompt) and model.lstrip("~").split("/")[0] not in PROMPTED
+    told = f"prompt reaches only the providers {', '.join(PROMPTED)}; another one does not see it."
+    return _without_empty(body), (told,) if deaf else ()
+
+
+def _input_audio(audio: Media) -> JsonObject:
+    name = HEARD.get(audio.media_type)
     if name is None:
         raise InvalidArgument(
-            f"OpenRouter does not take {audio.media_type}.", hint=f"One of: {', '.join(sorted(FORMATS))}."
+            f"OpenRouter does not transcribe {audio.media_type}.", hint=f"One of: {', '.join(sorted(HEARD))}."
         )
-    data = wrap(audio.data, audio.pcm or ASSUMED) if audio.media_type == "audio/pcm" else audio.data
-    body: JsonObject = {"model": model, "input_audio": {"data": base64.b64encode(data).decode("ascii"), "format": name}}
-    if request.language:
-        body["language"] = request.language
-    if request.timestamps != "none" or request.diarize:
-        body["response_format"] = "verbose_json"
-    if request.timestamps != "none":
-        body["timestamp_granularities"] = ["segment", "word"] if request.timestamps == "word" else ["segment"]
-    if request.diarize:
-        body["diarize"] = True
-    return body | _with_prompt(preferences, model, request.prompt)
+    _check_bytes((audio,))
+    if audio.media_type != "audio/pcm":
+        return {"data": _base64(audio.data), "format": name}
+    if audio.pcm is None:
+        raise InvalidArgument("Headerless samples need their rate.", hint="Declare audio/pcm;rate=24000;channels=1.")
+    if audio.pcm == HEARD_BARE:
+        return {"data": _base64(audio.data), "format": "pcm"}
+    return {"data": _base64(wrap(audio.data, audio.pcm)), "format": name}
 
 
-def _with_prompt(preferences: JsonObject, model: str, prompt: str) -> JsonObject:
+def _with_prompt(provider: JsonObject, prompt: str) -> JsonObject:
+    """The `provider` object with the prompt in the options, beside those that the route gives."""
     if not prompt:
-        return preferences
-    provider = preferences.get("provider")
-    given: JsonObject = provider if isinstance(provider, dict) else {}
-    options = given.get("options")
-    slug = model.split("/", 1)[0]
-    return {
-        "provider": {**given, "options": {**(options if isinstance(options, dict) else {}), slug: {"prompt": prompt}}}
-    }
+        return provider
+    options = _table(provider.get("options"))
+    prompted: JsonObject = {slug: {**_table(options.get(slug)), "prompt": prompt} for slug in PROMPTED}
+    return {**provider, "options": {**options, **prompted}}
 
 
-def decode_transcription(body: Json, model: str, generation_id: str | None) -> Transcript:
-    """The transcript of an answer; Unavailable where it holds no text at all."""
-    if not isinstance(body, dict) or not isinstance(body.get("text"), str):
+def decode_transcription(body: Json, model: str, generation_id: str | None, warnings: tuple[str, ...]) -> Transcript:
+    """The transcript of an answer; Unavailable where it holds no text at all, an empty one is silence."""
+    table = _table(body)
+    text, seconds = table.get("text"), number(table.get("duration"))
+    if not isinstance(text, str):
         raise malformed("The provider's answer holds no transcript.")
-    usage = body.get("usage")
-    seconds = body.get("duration") or (usage.get("seconds") if isinstance(usage, dict) else None)
-    language = body.get("language")
+    language = table.get("language")
     return Transcript(
-        text=str(body["text"]).strip(),
+        text=_plain(text),
         model=model,
-        language=language if isinstance(language, str) else None,
-        duration_s=float(seconds) if isinstance(seconds, int | float) else None,
-        segments=_segments(body.get("segments"), "text"),
-        words=_segments(body.get("words"), "word"),
+        language=_plain(language) if isinstance(language, str) else None,
+        duration_s=number(_table(table.get("usage")).get("seconds")) if seconds is None else seconds,
+        segments=_segments(table.get("segments"), "text"),
+        words=_segments(table.get("words"), "word"),
         cost_usd=cost_of(body),
         generation_id=generation_id,
+        warnings=warnings,
     )
 
 
 def _segments(entries: Json, key: str) -> tuple[Segment, ...]:
-    if not isinstance(entries, list):
-        return ()
-    found = (_segment(entry, key) for entry in entries)
+    """Stretches of speech; one without times or words is left out."""
+    found = (_segment(_table(entry), key) for entry in (entries if isinstance(entries, list) else ()))
     return tuple(segment for segment in found if segment is not None)
 
 
-def _segment(entry: Json, key: str) -> Segment | None:
-    if not isinstance(entry, dict):
-        return None
-    start, end, text = entry.get("start"), entry.get("end"), entry.get(key)
-    if not isinstance(start, int | float) or not isinstance(end, int | float) or not isinstance(text, str):
+def _segment(entry: JsonObject, key: str) -> Segment | None:
+    start, end, text = number(entry.get("start")), number(entry.get("end")), entry.get(key)
+    if start is None or end is None or not isinstance(text, str):
         return None
     speaker = entry.get("speaker_label", entry.get("speaker"))
-    return Segment(float(start), float(end), text.strip(), None if speaker is None else str(speaker))
+    return Segment(start, end, _plain(text), None if speaker is None else _plain(str(speaker)))
+
+
+def _plain(text: str) -> str:
+    """Text that can be written: JSON may hold half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode().strip()
+
+
+def _check_bytes(media: Sequence[Media]) -> None:
+    if sum(len(one.data) for one in media) > LARGEST_MEDIA:
+        raise InvalidArgument(
+            f"One request holds at most {LARGEST_MEDIA >> 20} MiB of media.", hint="Send fewer or smaller files."
+        )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _table(value: Json) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _without_empty(body: JsonObject) -> JsonObject:
+    """The fields that say something: None leaves the choice to the model."""
+    return {key: value for key, value in body.items() if value is not None}
