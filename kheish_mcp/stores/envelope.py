@@ -3,22 +3,23 @@
     KEK  = HKDF-SHA256(master, salt = store_id, info = "kheish-secrets/2|kek")     key_id = mk_ + first 8 bytes of
     HKDF-SHA256(master, salt = store_id, info = "kheish-secrets/2|key-id"), public
     DEK  = 32 random bytes, wrapped with AES-256-GCM-SIV, AAD = [format, store_id, "dek", key_id]
-    slot = AES-256-GCM-SIV(DEK, value padded to 64, AAD = [format, store_id, "slot", name, provider, kind, version])
+    slot = AES-256-GCM-SIV(DEK, padded value, AAD = [format, store_id, "slot", name, provider, kind, version])
     mac  = HMAC-SHA256(HKDF-SHA256(DEK, salt = store_id, info = "kheish-secrets/2|mac"), everything but mac)
 
-AAD and the text under the MAC are canonical JSON: sorted keys, no blanks, UTF-8.
+The salt is the 16 bytes that store_id spells. What is sealed lies in the file as base64 of nonce (12 bytes), ciphertext
+and tag. A padded value is its length (2 bytes, big-endian), the value, and zeros up to a multiple of 64. AAD and the
+text under the MAC are canonical JSON: sorted keys, no blanks. The file is ASCII.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -26,12 +27,26 @@ from ..errors import ConfigError, MasterKeyWrong, StoreTampered
 from ..secret import Secret
 
 FORMAT: Final = "kheish-secrets/2"
+KEY: Final = 32
 NONCE: Final = 12
 PADDING: Final = 64
+LENGTH: Final = 2
 MOST_RECIPIENTS: Final = 16
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-SLOT_FIELDS: Final = {"provider": str, "kind": str, "version": int, "created_at": str, "updated_at": str, "sealed": str}
-FIELDS: Final = {"format": str, "store_id": str, "generation": int, "recipients": list, "slots": dict, "mac": str}
+STORE_ID: Final = re.compile(r"[0-9a-f]{32}")
+WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
+BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+# What every field is. Names and times are shown before the MAC can be checked, so nothing that moves a cursor fits.
+Shape = Mapping[str, re.Pattern[str] | type]
+STORE: Final[Shape] = {
+    "format": re.compile(FORMAT), "store_id": STORE_ID, "generation": int, "recipients": list, "slots": dict, "mac": BASE64,
+}  # fmt: skip
+RECIPIENT: Final[Shape] = {"kind": WORD, "key_id": re.compile("mk_[0-9a-f]{16}"), "wrapped": BASE64}
+SLOT: Final[Shape] = {
+    "provider": WORD, "kind": WORD, "version": int, "created_at": TIME, "updated_at": TIME, "sealed": BASE64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +56,15 @@ class MasterKey:
     secret: Secret
 
     @classmethod
+    def generate(cls) -> MasterKey:
+        """A new key."""
+        return cls(Secret(base64.b64encode(secrets.token_bytes(KEY)).decode()))
+
+    @classmethod
     def parse(cls, text: str) -> MasterKey:
         """From 32 bytes in standard base64, or from 32 bytes of text; ConfigError for anything else, unquoted."""
-        text = text.strip()
-        try:
-            raw = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            raw = b""
-        if len(raw) != 32:
-            raw = text.encode()
-        if len(raw) != 32:
+        raw = _key_of(text.strip())
+        if raw is None:
             raise ConfigError(
                 "The master key is not 32 bytes in base64.", hint="`kheish-daemon secrets generate` makes one."
             )
@@ -79,42 +93,45 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A whole store: its public part, and sealed values."""
+    """A whole store: its public part, and sealed values; `recipients` has the wrapped data key by key id."""
 
     store_id: str
     generation: int
-    recipients: tuple[tuple[str, str], ...]
+    recipients: Mapping[str, str]
     slots: Mapping[str, Sealed]
 
 
 def new_envelope(master: MasterKey) -> tuple[Envelope, bytes]:
     """An empty store for one master key, and its data key."""
-    store_id, dek = secrets.token_hex(16), secrets.token_bytes(32)
-    return Envelope(store_id, 0, (_wrapped(master, store_id, dek),), {}), dek
+    store_id, dek = secrets.token_hex(16), secrets.token_bytes(KEY)
+    return Envelope(store_id, 0, _wrapped((master,), store_id, dek), {}), dek
+
+
+def resealed(envelope: Envelope, dek: bytes, masters: Iterable[MasterKey]) -> tuple[Envelope, bytes]:
+    """The same slots under a fresh data key, for these master keys alone, and that data key."""
+    fresh = secrets.token_bytes(KEY)
+    bare = replace(envelope, recipients=_wrapped(masters, envelope.store_id, fresh))
+    slots = {
+        name: sealed_slot(bare, fresh, name, slot, opened_slot(envelope, dek, name))
+        for name, slot in envelope.slots.items()
+    }
+    return replace(bare, slots=slots), fresh
 
 
 def open_dek(envelope: Envelope, master: MasterKey) -> bytes:
     """The data key; MasterKeyWrong names the key that is needed and the one that was given."""
     mine = master.key_id(envelope.store_id)
-    wrapped = dict(envelope.recipients).get(mine)
-    if wrapped is None:
-        needed = ", ".join(key_id for key_id, _ in envelope.recipients)
+    if mine not in envelope.recipients:
+        needed = ", ".join(envelope.recipients)
         raise MasterKeyWrong(
             f"This master key ({mine}) does not open the auth store; it is sealed for {needed}.",
             hint="Give the key that the store was made with, in KHEISH_AUTH_STORE_MASTER_KEY or its file.",
         )
-    return _open(master.derive(envelope.store_id, "kek"), wrapped, [FORMAT, envelope.store_id, "dek", mine])
-
-
-def rewrapped(envelope: Envelope, old: bytes, master: MasterKey) -> tuple[Envelope, bytes]:
-    """The same slots under a fresh data key, for one new master key."""
-    dek = secrets.token_bytes(32)
-    bare = replace(envelope, recipients=(_wrapped(master, envelope.store_id, dek),), slots={})
-    slots = {
-        name: sealed_slot(bare, dek, name, replace(slot, sealed=""), opened_slot(envelope, old, name))
-        for name, slot in envelope.slots.items()
-    }
-    return replace(bare, slots=slots), dek
+    aad = [FORMAT, envelope.store_id, "dek", mine]
+    dek = _open(master.derive(envelope.store_id, "kek"), envelope.recipients[mine], aad)
+    if len(dek) != KEY:
+        raise tampered()
+    return dek
 
 
 def sealed_slot(envelope: Envelope, dek: bytes, name: str, slot: Sealed, value: Secret) -> Sealed:
@@ -125,9 +142,7 @@ def sealed_slot(envelope: Envelope, dek: bytes, name: str, slot: Sealed, value: 
 def opened_slot(envelope: Envelope, dek: bytes, name: str) -> Secret:
     """A slot's value; StoreTampered where it is not the one that was sealed under this name."""
     slot = envelope.slots[name]
-    padded = _open(dek, slot.sealed, _slot_aad(envelope, name, slot))
-    length = int.from_bytes(padded[:2], "big")
-    return Secret(padded[2 : 2 + length].decode())
+    return Secret(_unpadded(_open(dek, slot.sealed, _slot_aad(envelope, name, slot))))
 
 
 def encode(envelope: Envelope, dek: bytes) -> bytes:
@@ -137,16 +152,15 @@ def encode(envelope: Envelope, dek: bytes) -> bytes:
 
 
 def decode(data: bytes) -> tuple[Envelope, str]:
-    """The envelope of a file and its MAC, still unchecked; ConfigError where it is no store of this format."""
+    """The envelope of a file and its MAC, still unchecked; ConfigError where it is no store that we can read."""
     try:
-        loaded = json.loads(data, object_pairs_hook=_no_doubles)
-        _check(loaded, FIELDS)
-        if loaded["format"] != FORMAT or not re.fullmatch("[0-9a-f]{32}", loaded["store_id"]):
+        loaded = json.loads(data.decode("ascii"), object_pairs_hook=_no_doubles)
+        _check_version(loaded)
+        _check(loaded, STORE)
+        recipients = dict(_recipient(entry) for entry in loaded["recipients"])
+        if not 1 <= len(recipients) == len(loaded["recipients"]) <= MOST_RECIPIENTS:
             raise ValueError
-        recipients = tuple(_recipient(entry) for entry in loaded["recipients"])
         slots = {name: _slot(name, entry) for name, entry in loaded["slots"].items()}
-        if not 1 <= len(recipients) <= MOST_RECIPIENTS or len(dict(recipients)) != len(recipients):
-            raise ValueError
     except (ValueError, RecursionError):
         raise ConfigError(
             "The auth store's file is not of the format kheish-secrets/2.",
@@ -157,7 +171,7 @@ def decode(data: bytes) -> tuple[Envelope, str]:
 
 def check_mac(envelope: Envelope, dek: bytes, mac: str) -> None:
     """StoreTampered where anything in the file was changed by other hands."""
-    if not hmac.compare_digest(mac.encode(), _mac(envelope.store_id, dek, _body(envelope)).encode()):
+    if not hmac.compare_digest(mac, _mac(envelope.store_id, dek, _body(envelope))):
         raise tampered()
 
 
@@ -169,32 +183,67 @@ def tampered() -> StoreTampered:
     )
 
 
-def _wrapped(master: MasterKey, store_id: str, dek: bytes) -> tuple[str, str]:
-    key_id = master.key_id(store_id)
-    return key_id, _seal(master.derive(store_id, "kek"), dek, [FORMAT, store_id, "dek", key_id])
+def _key_of(text: str) -> bytes | None:
+    """The 32 bytes that a text gives; base64 first."""
+    for read in (_from_base64, str.encode):
+        try:
+            raw = read(text)
+        except ValueError:
+            continue
+        if len(raw) == KEY:
+            return raw
+    return None
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _wrapped(masters: Iterable[MasterKey], store_id: str, dek: bytes) -> dict[str, str]:
+    def wrapped(master: MasterKey, key_id: str) -> str:
+        return _seal(master.derive(store_id, "kek"), dek, [FORMAT, store_id, "dek", key_id])
+
+    named = {master.key_id(store_id): master for master in masters}
+    return {key_id: wrapped(master, key_id) for key_id, master in named.items()}
+
+
+def _check_version(loaded: object) -> None:
+    found = loaded.get("format") if isinstance(loaded, dict) else None
+    if isinstance(found, str) and found != FORMAT and found.startswith("kheish-secrets/"):
+        raise _too_new("The auth store is of a version of its format that is not known here.")
 
 
 def _recipient(entry: object) -> tuple[str, str]:
-    recipient = _check(entry, {"kind": str, "key_id": str, "wrapped": str})
-    if recipient["kind"] != "raw256" or not re.fullmatch("mk_[0-9a-f]{16}", recipient["key_id"]):
-        raise ValueError
+    recipient = _check(entry, RECIPIENT)
+    if recipient["kind"] != "raw256":
+        raise _too_new("The auth store is sealed for a kind of key that is not known here; only raw256 is.")
     return recipient["key_id"], recipient["wrapped"]
 
 
+def _too_new(message: str) -> ConfigError:
+    return ConfigError(message, hint="Use the version of kheish-mcp that wrote it, or a newer one.")
+
+
 def _slot(name: str, entry: object) -> Sealed:
-    fields = _check(entry, SLOT_FIELDS)
+    fields = _check(entry, SLOT)
     if not NAME.fullmatch(name):
         raise ValueError
     return Sealed(**fields)
 
 
-def _check(value: object, fields: Mapping[str, type]) -> dict[str, Any]:
-    """A table with exactly these fields of exactly these types, and no negative number."""
-    if not isinstance(value, dict) or value.keys() != fields.keys():
+def _check(value: object, shape: Shape) -> dict[str, Any]:
+    """A table with exactly these fields, each of its shape; ValueError otherwise."""
+    if not isinstance(value, dict) or value.keys() != shape.keys():
         raise ValueError
-    if any(type(value[name]) is not kind or (kind is int and value[name] < 0) for name, kind in fields.items()):
+    if not all(_fits(value[name], kind) for name, kind in shape.items()):
         raise ValueError
     return value
+
+
+def _fits(value: object, kind: re.Pattern[str] | type) -> bool:
+    if isinstance(kind, re.Pattern):
+        return isinstance(value, str) and kind.fullmatch(value) is not None
+    return type(value) is kind and (not isinstance(value, int) or 0 <= value < 1 << 53)
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -205,16 +254,13 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _body(envelope: Envelope) -> dict[str, Any]:
+    wrapped = envelope.recipients.items()
     return {
         "format": FORMAT,
         "store_id": envelope.store_id,
         "generation": envelope.generation,
-        "recipients": [
-            {"kind": "raw256", "key_id": key_id, "wrapped": wrapped} for key_id, wrapped in envelope.recipients
-        ],
-        "slots": {
-            name: {field: getattr(slot, field) for field in SLOT_FIELDS} for name, slot in envelope.slots.items()
-        },
+        "recipients": [{"kind": "raw256", "key_id": key_id, "wrapped": sealed} for key_id, sealed in wrapped],
+        "slots": {name: {field: getattr(slot, field) for field in SLOT} for name, slot in envelope.slots.items()},
     }
 
 
@@ -235,12 +281,19 @@ def _hkdf(key: bytes, store_id: str, purpose: str) -> bytes:
 
 def _padded(value: bytes) -> bytes:
     """The value with its length before it, up to a multiple of 64, so that its length tells nothing."""
-    framed = len(value).to_bytes(2, "big") + value
+    framed = len(value).to_bytes(LENGTH, "big") + value
     return framed + bytes(-len(framed) % PADDING)
 
 
+def _unpadded(padded: bytes) -> str:
+    value = padded[LENGTH : LENGTH + int.from_bytes(padded[:LENGTH], "big")]
+    if _padded(value) != padded or not value.isascii():
+        raise tampered()
+    return value.decode("ascii")
+
+
 def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _seal(key: bytes, plain: bytes, aad: list[Any]) -> str:
@@ -252,10 +305,11 @@ def _open(key: bytes, sealed: str, aad: list[Any]) -> bytes:
     from cryptography.exceptions import InvalidTag
 
     try:
-        raw = base64.b64decode(sealed, validate=True)
-        return _cipher(key).decrypt(raw[:NONCE], raw[NONCE:], _canonical(aad))
+        raw = _from_base64(sealed)
+        plain: bytes = _cipher(key).decrypt(raw[:NONCE], raw[NONCE:], _canonical(aad))
     except (InvalidTag, ValueError):
         raise tampered() from None
+    return plain
 
 
 def _cipher(key: bytes) -> Any:
