@@ -23,7 +23,13 @@ OPENAI_VOICES = (
     "cedar",
 )
 GEMINI_VOICES = ("Zephyr", "Puck", "Charon", "Kore", "Fenrir", "Leda", "Orus", "Aoede")
-ENDPOINTS = {"image": "/images", "speech": "/audio/speech", "transcription": "/audio/transcriptions"}
+ENDPOINTS = {
+    "image": "/images",
+    "speech": "/audio/speech",
+    "transcription": "/audio/transcriptions",
+    "text": "/chat/completions",
+}
+SAMPLING = ("max_tokens", "temperature", "top_p", "stop", "seed", "tools", "tool_choice", "response_format")
 
 
 def enum(*values: str) -> dict[str, Any]:
@@ -50,12 +56,16 @@ OPENAI_IMAGE = {
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One row of the catalogue; `parameters` are the image descriptors, `cost` is USD an image, character or second."""
+    """One row of the catalogue; `parameters` are the image descriptors, `cost` is USD an image, character or second.
+
+    A text model has no price for pictures: its `cost` is USD a token read, `answer_cost` USD a token written.
+    """
 
     id: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     cost: float
+    answer_cost: float = 0.0
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     voices: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("mp3", "pcm")
@@ -63,6 +73,7 @@ class Model:
     verbose: bool = False
     diarizes: bool = False
     biases: bool = False
+    streams: bool = False
 
     @property
     def makes_pictures(self) -> bool:
@@ -86,10 +97,10 @@ class Model:
                 "tokenizer": "Other",
                 "instruct_type": None,
             },
-            "pricing": {"prompt": f"{self.cost:.9f}", "completion": "0", "request": "0"},
+            "pricing": {"prompt": f"{self.cost:.9f}", "completion": f"{self.answer_cost:.9f}", "request": "0"},
             "top_provider": {"context_length": 4096, "max_completion_tokens": None, "is_moderated": False},
             "per_request_limits": None,
-            "supported_parameters": [],
+            "supported_parameters": list(SAMPLING) if "text" in self.outputs else [],
             "supported_voices": list(self.voices) or None,
             "default_parameters": None,
             "expiration_date": None,
@@ -107,15 +118,29 @@ class Model:
             "created": 1692901234,
             "architecture": architecture,
             "supported_parameters": self.parameters,
-            "supports_streaming": False,
+            "supports_streaming": self.streams,
             "endpoints": f"/api/v1/images/models/{self.id}/endpoints",
         }
+
+    def image_endpoints(self) -> dict[str, Any]:
+        """The one provider that serves an image model, with its price."""
+        provider = self.id.partition("/")[0]
+        endpoint = {
+            "provider_name": provider.title(),
+            "provider_slug": provider,
+            "provider_tag": provider,
+            "supported_parameters": self.parameters,
+            "allowed_passthrough_parameters": [],
+            "supports_streaming": self.streams,
+            "pricing": [{"billable": "output_image", "unit": "image", "cost_usd": self.cost}],
+        }
+        return {"id": self.id, "endpoints": [endpoint]}
 
 
 def gemini(name: str) -> Model:
     """A Gemini image model: one picture a call, text beside it."""
     parameters = {**COMMON, "output_format": RASTER, "input_references": span(1, 14)}
-    return Model(f"google/{name}", ("text", "image"), ("image", "text"), 0.04, parameters)
+    return Model(f"google/{name}", ("text", "image"), ("image", "text"), 0.04, parameters=parameters)
 
 
 ROWS = (
@@ -128,20 +153,22 @@ ROWS = (
         ("text", "image"),
         ("image",),
         0.04,
-        {
+        parameters={
             **COMMON,
             **OPENAI_IMAGE,
             "output_format": RASTER,
             "size": {"type": "string"},
         },
+        streams=True,
     ),
-    Model("openai/gpt-5-image", ("text", "image"), ("image", "text"), 0.04, OPENAI_IMAGE),
+    Model("openai/gpt-5-image", ("text", "image"), ("image", "text"), 0.04, parameters=OPENAI_IMAGE),
+    Model("openai/gpt-5-image-mini", ("text", "image"), ("image", "text"), 0.02, parameters=OPENAI_IMAGE),
     Model(
         "bytedance-seed/seedream-4.5",
         ("text", "image"),
         ("image",),
         0.04,
-        {
+        parameters={
             **COMMON,
             "output_format": RASTER,
             "size": {"type": "string"},
@@ -154,9 +181,15 @@ ROWS = (
         ("text",),
         ("image",),
         0.02,
-        {**COMMON, "output_format": enum("png", "jpeg"), "size": {"type": "string"}, "n": span(1, 4)},
+        parameters={**COMMON, "output_format": enum("png", "jpeg"), "size": {"type": "string"}, "n": span(1, 4)},
     ),
-    Model("recraft/recraft-v4-vector", ("text",), ("image",), 0.08, {**COMMON, "output_format": enum("svg")}),
+    Model(
+        "recraft/recraft-v4-vector",
+        ("text",),
+        ("image",),
+        0.08,
+        parameters={**COMMON, "output_format": enum("svg")},
+    ),
     Model("openai/gpt-4o-mini-tts-2025-12-15", ("text",), ("speech",), 0.000015, voices=OPENAI_VOICES),
     Model(
         "google/gemini-3.1-flash-tts-preview",
@@ -175,7 +208,10 @@ ROWS = (
         "assemblyai/universal-3-pro", ("audio",), ("transcription",), 0.0001, verbose=True, diarizes=True, biases=True
     ),
     Model("google/chirp-3", ("audio",), ("transcription",), 0.0002),
-    Model("google/gemini-2.5-flash", ("text", "image", "audio"), ("text",), 0.0000003),
+    Model("openai/gpt-5.4-mini", ("text", "image", "file"), ("text",), 0.00000025, 0.000002),
+    Model("google/gemini-2.5-flash", ("text", "image", "audio", "file"), ("text",), 0.0000003, 0.0000025),
+    Model("z-ai/glm-5.3-flash", ("text",), ("text",), 0.0000001, 0.0000004),
+    Model("openai/gpt-audio", ("text", "audio"), ("text", "audio"), 0.0000025, 0.00001, voices=OPENAI_VOICES),
 )
 MODELS = {row.id: row for row in ROWS}
 
@@ -188,5 +224,17 @@ def find(name: str, output: str) -> Model:
     if model is None:
         raise Refused(400, f"{name} is not a valid model ID")
     if output not in model.outputs:
-        raise Refused(400, f"{name} cannot be used with {ENDPOINTS[output]}", provider_code="wrong_endpoint")
+        right = next(path for kind, path in ENDPOINTS.items() if kind in model.outputs)
+        raise Refused(400, f"{name} cannot be used with {ENDPOINTS[output]}", elsewhere(name, right))
     return model
+
+
+def elsewhere(name: str, right: str) -> dict[str, Any]:
+    """What a refusal says when another endpoint serves the model."""
+    return {
+        "code": "wrong_endpoint",
+        "retryable": False,
+        "requested_models": [name],
+        "constraint": {"field": "model", "detail": f"use /api/v1{right}"},
+        "docs_url": "https://openrouter.ai/docs/errors#wrong_endpoint",
+    }

@@ -14,6 +14,10 @@ OUTPUTS = frozenset(
     ["text", "image", "embeddings", "audio", "video", "rerank", "decisions", "speech", "transcription", "all"]
 )
 INPUTS = frozenset({"text", "image", "audio", "file"})
+FILTERS = """
+    output_modalities input_modalities offset limit q category supported_parameters sort context min_price max_price
+    providers model_authors arch zdr region
+"""
 
 NULLS = """
     app_id cache_discount external_user http_referer moderation_latency native_finish_reason
@@ -26,12 +30,16 @@ NULLS = """
 
 async def models(_emulator: OpenRouterEmulator, asked: Asked) -> Answer:
     """The rows with one of the outputs (text alone when not told) and one of the inputs."""
+    unknown = asked.query.keys() - set(FILTERS.split())
+    if unknown:
+        raise Refused(400, f"{min(unknown)}: unknown query parameter")
     outputs = words(asked.query.get("output_modalities", "text"), OUTPUTS, "output_modalities")
     inputs = words(asked.query.get("input_modalities", ""), INPUTS, "input_modalities")
 
     def wanted(model: Model) -> bool:
         gives = "all" in outputs or not outputs.isdisjoint(model.outputs)
-        return gives and (not inputs or not inputs.isdisjoint(model.inputs))
+        named = asked.query.get("q", "").lower() in model.id
+        return gives and named and (not inputs or not inputs.isdisjoint(model.inputs))
 
     rows = [model.row() for model in MODELS.values() if wanted(model)]
     start, most = bound(asked, "offset", 0, 10**6), bound(asked, "limit", len(rows), 1000)
@@ -62,7 +70,12 @@ async def generation(emulator: OpenRouterEmulator, asked: Asked) -> Answer:
         raise Refused(400, "id is required")
     if bill is None or emulator.too_early(wanted):
         raise Refused(404, f"Generation {wanted} not found")
-    kinds = {"/audio/speech": "tts", "/audio/transcriptions": "stt", "/images": "images"}
+    kinds = {
+        "/audio/speech": "tts",
+        "/audio/transcriptions": "stt",
+        "/images": "images",
+        "/chat/completions": "completions",
+    }
     unknown: dict[str, Any] = dict.fromkeys(NULLS.split())
     return Answer(
         payload={

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
+import math
+import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tests.emulators.provider import discovery, images, speech, transcriptions
+from tests.emulators.provider import chat, discovery, images, oauth, speech, transcriptions
 from tests.emulators.provider.answers import Answer, Asked, Refused
-from tests.emulators.provider.delivery import deliver, watch
+from tests.emulators.provider.delivery import Line, deliver, watch
 from tests.emulators.provider.faults import Fault, Origins
 from tests.emulators.provider.origins import Serving, listen
+from tests.emulators.provider.records import Bill, Seen, once, parsed
 
 BASE = "/api/v1"
 Endpoint = Callable[["OpenRouterEmulator", Asked], Awaitable[Answer]]
 ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
+    "/chat/completions": ("POST", chat.complete),
     "/images": ("POST", images.generate),
     "/images/models": ("GET", images.models),
     "/audio/speech": ("POST", speech.speak),
@@ -30,32 +33,13 @@ ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
     "/models": ("GET", discovery.models),
     "/generation": ("GET", discovery.generation),
     "/key": ("GET", discovery.key),
+    "/auth/keys": ("POST", oauth.exchange),
 }
-PUBLIC = frozenset({"/models", "/images/models", "/files"})
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """One successful generation: USD and the clock's seconds."""
-
-    generation_id: str
-    endpoint: str
-    model: str
-    cost: float
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request; `path` is below the base, `ended` is None while it is being answered."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-    started: float
-    ended: float | None = None
-    disconnected: bool = False
+NESTED: dict[str, tuple[str, Endpoint]] = {
+    r"/files/\d+\.png": ("GET", images.file),
+    r"/images/models/[^/]+/[^/]+/endpoints": ("GET", images.endpoints),
+}
+PUBLIC = (images.file, images.models, images.endpoints, discovery.models, oauth.exchange)
 
 
 class OpenRouterEmulator:
@@ -71,6 +55,10 @@ class OpenRouterEmulator:
         self.requests: list[Seen] = []
         self.other_requests: list[Seen] = []
         self.violations: list[str] = []
+        self.crashes: list[Exception] = []
+        self.codes: dict[str, oauth.Challenge] = {}
+        self._turns: deque[chat.Said] = deque()
+        self._open: set[asyncio.Event] = set()
         self._changed = threading.Condition()
         self._next: list[tuple[Fault, str | None]] = []
         self._always: list[tuple[Fault, str | None]] = []
@@ -94,6 +82,8 @@ class OpenRouterEmulator:
         self._serving.stop()
         for taken in self._sockets:
             taken.close()
+        if self.crashes and error is None:
+            raise self.crashes[0]
 
     def fail_next(self, fault: Fault, times: int = 1, path: str | None = None) -> None:
         """Strikes the next `times` requests (to `path`, like "/images")."""
@@ -110,6 +100,26 @@ class OpenRouterEmulator:
         with self._changed:
             self._next.clear()
             self._always.clear()
+
+    def say(self, *turns: chat.Said) -> None:
+        """Queues what the next chat requests are answered: a text, a Turn, or a function from the request to either."""
+        with self._changed:
+            self._turns.extend(turns)
+
+    def next_turn(self) -> chat.Said | None:
+        """What was queued for this request, if anything was."""
+        with self._changed:
+            return self._turns.popleft() if self._turns else None
+
+    def authorise(self, challenge: str, method: str = "S256") -> str:
+        """What the browser page does: a code that `/auth/keys` takes once, with the verifier of this challenge."""
+        code = f"auth_code_{next(self._numbers):08d}"
+        self.codes[code] = oauth.Challenge(challenge, method)
+        return code
+
+    def release(self) -> None:
+        """Ends every hang, delay and stall that is under way."""
+        self._serving.call(lambda: [event.set() for event in self._open])
 
     def wait_for(self, predicate: Callable[[], bool], seconds: float = 5) -> None:
         """Returns once `predicate()` holds, which is asked after every change; TimeoutError after `seconds`."""
@@ -144,7 +154,7 @@ class OpenRouterEmulator:
 
     async def _provider(self, scope: Any, receive: Any, send: Any) -> None:
         asked = await self._read(scope, receive)
-        path = asked.path.removeprefix(BASE)
+        path = asked.path.removeprefix(BASE) if asked.path.startswith(f"{BASE}/") else f"outside {asked.path}"
         await self._exchange(self.requests, replace(asked, path=path), scope, receive, send)
 
     async def _elsewhere(self, scope: Any, receive: Any, send: Any) -> None:
@@ -181,16 +191,25 @@ class OpenRouterEmulator:
 
     async def _exchange(self, log: list[Seen], asked: Asked, scope: Any, receive: Any, send: Any) -> None:
         """Records the request, answers it, and notes whether the client stayed for the end."""
+        self._open.add(go_on := asyncio.Event())
         with self._changed:
             place = len(log)
-            log.append(Seen(asked.method, asked.path, asked.headers, parsed(asked), time.monotonic()))
+            seen = Seen(asked.method, asked.path, asked.query, asked.headers, parsed(asked.body), time.monotonic())
+            log.append(seen)
             self._changed.notify_all()
         gone = asyncio.ensure_future(watch(receive))
         gone.add_done_callback(lambda _task: self._note(log, place))
         try:
-            answer = await self._answer(asked) if log is self.requests else await images.file(self, asked)
-            await deliver(answer, scope["transport"], send, gone)
+            line = Line(scope["transport"], send, gone, go_on, lambda: None)
+            answer = await (self._answer(asked, line) if log is self.requests else images.file(self, asked))
+            with self._changed:
+                log[place] = replace(log[place], status=answer.status)
+            await deliver(answer, replace(line, pay=once(lambda: self._bill(asked, answer))))
+        except Exception as crash:
+            self.crashes.append(crash)
+            raise
         finally:
+            self._open.discard(go_on)
             gone.cancel()
             self._note(log, place, ended=time.monotonic())
 
@@ -201,10 +220,13 @@ class OpenRouterEmulator:
                 log[place] = replace(seen, ended=ended) if ended else replace(seen, disconnected=True)
             self._changed.notify_all()
 
-    async def _answer(self, asked: Asked) -> Answer:
+    async def _answer(self, asked: Asked, line: Line) -> Answer:
         fault = self._claim(asked.path) or Fault("none")
         origins = Origins(self.origin, self.other_origin, f"http://localhost:{self.port}", self.key)
-        await asyncio.sleep(fault.wait)
+        if fault.wait:
+            await line.pause(None if fault.wait == math.inf else fault.wait)
+        if fault.wait == math.inf and line.gone.done():
+            return Answer(delivery="nothing")
         if fault.instead:
             return fault.instead(asked, origins)
         try:
@@ -213,35 +235,32 @@ class OpenRouterEmulator:
             return refused.answer()
         if fault.spoil:
             answer = fault.spoil(answer, origins)
-        return self._bill(asked, answer)
+        if answer.generation_id:
+            answer = replace(answer, headers={**answer.headers, "x-generation-id": answer.generation_id})
+        return answer
 
     def _endpoint(self, asked: Asked) -> Endpoint:
-        family = "/files" if asked.path.startswith("/files/") else asked.path
-        method, endpoint = {**ENDPOINTS, "/files": ("GET", images.file)}.get(family, ("", images.file))
-        if not method:
-            raise Refused(404, "Not Found")
+        method, endpoint = found(asked.path)
         if asked.method != method:
             raise Refused(405, "Method Not Allowed")
         given = asked.headers.get("authorization")
-        if given is None and family not in PUBLIC:
+        if given is None and endpoint not in PUBLIC:
             raise Refused(401, "Missing Authentication header")
         if given not in (None, f"Bearer {self.key}"):
             raise Refused(401, "User not found.")
         return endpoint
 
-    def _bill(self, asked: Asked, answer: Answer) -> Answer:
-        if answer.generation_id:
-            answer = replace(answer, headers={**answer.headers, "x-generation-id": answer.generation_id})
+    def _bill(self, asked: Asked, answer: Answer) -> None:
         if answer.cost is not None:
             with self._changed:
                 self.ledger.append(Bill(answer.generation_id, asked.path, answer.model, answer.cost, time.time()))
                 self._changed.notify_all()
-        return answer
 
 
-def parsed(asked: Asked) -> Any:
-    """The body as JSON where it is JSON, else its bytes."""
-    try:
-        return json.loads(asked.body)
-    except ValueError:
-        return asked.body
+def found(path: str) -> tuple[str, Endpoint]:
+    """The endpoint at a path and its method."""
+    nested = (endpoint for pattern, endpoint in NESTED.items() if re.fullmatch(pattern, path))
+    endpoint = ENDPOINTS.get(path) or next(nested, None)
+    if endpoint is None:
+        raise Refused(404, "Not Found")
+    return endpoint

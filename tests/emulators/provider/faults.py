@@ -5,42 +5,45 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from email.utils import formatdate
 from typing import Any, Literal
 
 from tests.emulators.provider import synthetic
-from tests.emulators.provider.answers import ERROR_TYPES, Answer, Asked, Delivery, envelope
+from tests.emulators.provider.answers import ERROR_TYPES, Answer, Asked, envelope
+from tests.emulators.provider.fault import Fault as Fault
+from tests.emulators.provider.fault import Origins as Origins
+from tests.emulators.provider.stream_faults import error_in_choice as error_in_choice
+from tests.emulators.provider.stream_faults import no_done as no_done
+from tests.emulators.provider.stream_faults import no_usage as no_usage
+from tests.emulators.provider.stream_faults import stream_error as stream_error
+from tests.emulators.provider.wire_faults import cut_body as cut_body
+from tests.emulators.provider.wire_faults import delay as delay
+from tests.emulators.provider.wire_faults import hang as hang
+from tests.emulators.provider.wire_faults import keep_alives as keep_alives
+from tests.emulators.provider.wire_faults import odd_splits as odd_splits
+from tests.emulators.provider.wire_faults import reset_after_headers as reset_after_headers
+from tests.emulators.provider.wire_faults import reset_before_headers as reset_before_headers
+from tests.emulators.provider.wire_faults import slow_drip as slow_drip
+from tests.emulators.provider.wire_faults import stall as stall
 
-Shape = Literal["envelope", "string", "zod", "html", "empty"]
-Target = Literal["own", "other", "loopback-alias"]
+Shape = Literal["envelope", "availability", "string", "string_code", "zod", "html", "text", "empty"]
 PICTURES = ("/images",)
 SPEECH = ("/audio/speech",)
 MEDIA = (*PICTURES, *SPEECH)
+# Links that no client may follow: this machine in other spellings, the cloud's own address, a file.
+LOOPBACKS = (
+    "http://127.0.0.1:{port}/files/{number}.png",
+    "http://localhost:{port}/files/{number}.png",
+    "http://127.1:{port}/files/{number}.png",
+    "http://2130706433:{port}/files/{number}.png",
+    "http://0x7f000001:{port}/files/{number}.png",
+    "http://[::ffff:127.0.0.1]:{port}/files/{number}.png",
+    "http://0.0.0.0:{port}/files/{number}.png",
+    "http://169.254.169.254/latest/meta-data/",
+    "file:///etc/hostname",
+)
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
-
-
-@dataclass(frozen=True, slots=True)
-class Origins:
-    """Where the stand-in listens, as a fault may need to say: base URLs without a path, and the key."""
-
-    own: str
-    other: str
-    alias: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One way to fail. `instead` answers before anything is made or paid; `spoil` changes what was made.
-
-    `paths` are the endpoints that it can strike (empty: all); `wait` is in seconds, before anything is made.
-    """
-
-    name: str
-    instead: Callable[[Asked, Origins], Answer] | None = None
-    spoil: Callable[[Answer, Origins], Answer] | None = None
-    paths: tuple[str, ...] = ()
-    wait: float = 0.0
 
 
 def status(
@@ -56,6 +59,9 @@ def status(
     shapes = {
         "envelope": Answer(code, envelope(code, message, details)),
         "string": Answer(code, {"error": message}),
+        "string_code": Answer(code, {"error": {"code": "server_error", "message": message}}),
+        "availability": Answer(code, {"error": availability(code, message)}),
+        "text": Answer(code, body=message.encode(), media_type="text/plain"),
         "zod": Answer(code, zod),
         "html": Answer(code, body=HTML, media_type="text/html; charset=UTF-8"),
         "empty": Answer(code),
@@ -64,45 +70,28 @@ def status(
     return Fault(f"status {code}", instead=lambda _asked, _origins: replace(shapes[shape], headers=headers))
 
 
+def http_date(at: float) -> str:
+    """A Retry-After that names a moment, in seconds of the epoch, and not a span."""
+    return formatdate(at, usegmt=True)
+
+
+def availability(code: int, message: str) -> dict[str, Any]:
+    """The newer form of an error, which says whether to try again and has no `code` of its own."""
+    again = code in (429, 503, 529)
+    word = {429: "capacity_exhausted", 503: "temporarily_unavailable"}.get(code, "no_endpoints")
+    available = {"code": word, "retryable": again, "retry_after": 40 if again else None}
+    return {
+        "error_type": ERROR_TYPES.get(code, "unmapped"),
+        "http_status": code,
+        "message": message,
+        "availability": {name: value for name, value in available.items() if value is not None},
+    }
+
+
 def error_in_200(code: int) -> Fault:
     """HTTP 200 with leading whitespace and an error envelope."""
     body = b"\n         \n" + json.dumps(envelope(code, "Provider returned error")).encode()
     return Fault("error in 200", instead=lambda _asked, _origins: Answer(body=body))
-
-
-def hang() -> Fault:
-    """No byte, until the client goes."""
-    return Fault("hang", instead=lambda _asked, _origins: Answer(delivery="hang"))
-
-
-def delay(seconds: float) -> Fault:
-    """The true answer, late; it is made and paid even when the client has gone by then."""
-    return Fault("delay", wait=seconds)
-
-
-def reset_before_headers() -> Fault:
-    """The wire is cut before the status line."""
-    return Fault("reset before headers", instead=lambda _asked, _origins: Answer(delivery="reset-before"))
-
-
-def reset_after_headers() -> Fault:
-    """The wire is cut between headers and body, of an answer that was paid."""
-    return travelling("reset after headers", "reset-after")
-
-
-def cut_body() -> Fault:
-    """Half the promised body, then the end of the connection."""
-    return travelling("cut body", "cut")
-
-
-def slow_drip(pause: float = 0.02) -> Fault:
-    """64 bytes at a time, `pause` seconds between them."""
-    return travelling("slow drip", "drip", pause)
-
-
-def travelling(name: str, delivery: Delivery, pause: float = 0.0) -> Fault:
-    """A true answer whose bytes travel badly."""
-    return Fault(name, spoil=lambda answer, _origins: replace(answer, delivery=delivery, pause=pause))
 
 
 def malformed_json() -> Fault:
@@ -216,26 +205,18 @@ def no_images() -> Fault:
     return Fault("no images", spoil=spoil, paths=PICTURES)
 
 
-def url_answer(target: Target) -> Fault:
-    """A link instead of bytes: to the own origin, the other one, or the own one by another name."""
+def url_answer(target: str) -> Fault:
+    """A link instead of bytes: `own`, `other`, `loopback-alias` (the own origin by another name), or one of LOOPBACKS."""
 
     def spoil(answer: Answer, origins: Origins) -> Answer:
-        place = {"own": origins.own, "other": origins.other, "loopback-alias": origins.alias}[target]
+        place = {"own": origins.own, "other": origins.other, "loopback-alias": origins.alias}.get(target)
         payload = answer.payload or {}
-        links = [{"url": f"{place}/api/v1/files/{number}.png"} for number, _ in enumerate(payload["data"])]
+        name = f"{place}/api/v1/files/{{number}}.png" if place else target
+        port = origins.other.rpartition(":")[2]
+        links = [{"url": name.format(number=number, port=port)} for number, _ in enumerate(payload["data"])]
         return replace(answer, payload={**payload, "data": links})
 
     return Fault(f"URL answer: {target}", spoil=spoil, paths=PICTURES)
-
-
-def no_usage() -> Fault:
-    """A good answer that does not say what it cost."""
-
-    def spoil(answer: Answer, _origins: Origins) -> Answer:
-        payload = {name: value for name, value in (answer.payload or {}).items() if name != "usage"}
-        return replace(answer, payload=payload)
-
-    return Fault("no usage", spoil=spoil, paths=(*PICTURES, "/audio/transcriptions"))
 
 
 def media(name: str, picture: Callable[[bytes], bytes], sound: Callable[[bytes], bytes]) -> Fault:
@@ -295,6 +276,11 @@ def wav_labelled_mp3() -> Fault:
         spoil=lambda answer, _origins: replace(answer, body=sound, media_type="audio/mpeg"),
         paths=SPEECH,
     )
+
+
+def odd_pcm() -> Fault:
+    """Samples that end in the middle of one."""
+    return Fault("odd PCM", spoil=lambda answer, _origins: replace(answer, body=answer.body[:-1]), paths=SPEECH)
 
 
 def pcm_without_rate() -> Fault:

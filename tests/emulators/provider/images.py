@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 import itertools
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from tests.emulators.provider import synthetic
-from tests.emulators.provider.answers import Answer, Asked, Refused
+from tests.emulators.provider.answers import Answer, Asked, Refused, stream
 from tests.emulators.provider.catalogue import MODELS, Model, find
 from tests.emulators.provider.wire import ImagePart, ImageRequest, parse
 
@@ -37,7 +41,21 @@ async def generate(emulator: OpenRouterEmulator, asked: Asked) -> Answer:
     data = [{"b64_json": base64.b64encode(one).decode(), "media_type": MEDIA_TYPES[form]} for one in made]
     cost = round(model.cost * request.n, 6)
     payload = {"created": int(time.time()), "data": data, "usage": usage(cost, request.n)}
-    return Answer(payload=payload, model=request.model, cost=cost, generation_id=emulator.next_id("gen"))
+    told = {"model": request.model, "cost": cost, "generation_id": emulator.next_id("gen")}
+    if request.stream and model.streams:
+        return stream(shown(payload), **told, cancellable=True)
+    return Answer(payload=payload, **told)
+
+
+def shown(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The events of a stream: for every picture a first impression, and then itself; the last one tells the price."""
+    for item in payload["data"]:
+        with Image.open(io.BytesIO(base64.b64decode(item["b64_json"]))) as picture:
+            first = synthetic.picture(0, (picture.width // 8, picture.height // 8), "png")
+        text = base64.b64encode(first).decode()
+        yield {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": text}
+        told = {"usage": payload["usage"]} if item is payload["data"][-1] else {}
+        yield {"type": "image_generation.completed", **item, "created": payload["created"], **told}
 
 
 def usage(cost: float, count: int) -> dict[str, object]:
@@ -106,6 +124,14 @@ def check_picture(url: str) -> None:
 async def models(_emulator: OpenRouterEmulator, _asked: Asked) -> Answer:
     """The image models with their parameters."""
     return Answer(payload={"data": [model.image_row() for model in MODELS.values() if model.makes_pictures]})
+
+
+async def endpoints(_emulator: OpenRouterEmulator, asked: Asked) -> Answer:
+    """Who serves an image model, and for how much."""
+    model = MODELS.get(asked.path.removeprefix("/images/models/").removesuffix("/endpoints"))
+    if model is None or not model.makes_pictures:
+        raise Refused(404, "Model not found")
+    return Answer(payload=model.image_endpoints())
 
 
 async def file(_emulator: OpenRouterEmulator, asked: Asked) -> Answer:

@@ -68,6 +68,10 @@ class Serving:
         if self._thread.is_alive():
             raise TimeoutError("the stand-in did not stop")
 
+    def call(self, action: Callable[[], object]) -> None:
+        """Runs an action in the loop."""
+        self._loop.call_soon_threadsafe(action)
+
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()

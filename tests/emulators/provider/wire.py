@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,12 +19,25 @@ Options = dict[str, dict[str, Any]]
 
 
 class Wire(BaseModel):
-    """A body or a part of one: no unknown field, no type that would need converting."""
+    """A body or a part of one: no unknown field, no type that would need converting, null only where it is known."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def null_is_a_value_only_where_it_is_known(cls, given: Any) -> Any:
+        """The absence of a field is its absence: most fields refuse null."""
+        if isinstance(given, dict):
+            for name in given.keys() - cls.nullable:
+                if given[name] is None:
+                    raise ValueError(f"{name}: null is not allowed")
+        return given
 
 
 class ImageProvider(Wire):
+    nullable = frozenset({"only", "order", "ignore", "sort", "allow_fallbacks"})
+
     only: list[str] | None = None
     order: list[str] | None = None
     ignore: list[str] | None = None
@@ -34,6 +47,8 @@ class ImageProvider(Wire):
 
 
 class AudioProvider(Wire):
+    nullable = frozenset({"zdr", "data_collection"})
+
     zdr: bool | None = None
     data_collection: Literal["deny", "allow"] | None = None
     options: Options | None = None
@@ -169,6 +184,7 @@ def parse(kind: type[Body], text: bytes) -> Body:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Refused(400, f"{where}: {first['msg']}".removeprefix(": ")) from error
+        found = error.errors(include_input=False, include_url=False)
+        deepest = max(found, key=lambda one: len(one["loc"]))  # of alternatives, the one that was nearly met
+        where = ".".join(str(part) for part in deepest["loc"])
+        raise Refused(400, f"{where}: {deepest['msg']}".removeprefix(": ")) from error

@@ -1,0 +1,432 @@
+"""The stand-in's chat, streams and logins: read by the official SDK, scripted by a queue, strict about every field."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from openrouter import OpenRouter, errors
+from openrouter.utils import BackoffStrategy, RetryConfig
+from PIL import Image
+
+from tests.conftest import CANARY
+from tests.emulators.openrouter import OpenRouterEmulator
+from tests.emulators.provider import faults, synthetic
+from tests.emulators.provider.chat import Call, Turn
+
+TEXT = "openai/gpt-5.4-mini"
+PATIENT = "google/gemini-2.5-flash"
+DRAWING = "google/gemini-2.5-flash-image"
+SPEAKING = "openai/gpt-audio"
+STREAMING = "openai/gpt-image-2"
+ONCE = RetryConfig("none", BackoffStrategy(1, 1, 1.0, 1), False)
+ASKED = [{"role": "user", "content": "Name three ports."}]
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture
+def sdk(emulator: OpenRouterEmulator) -> Iterator[OpenRouter]:
+    """The official SDK, with its hour of retries turned off."""
+    with OpenRouter(api_key=CANARY, server_url=emulator.base_url, retry_config=ONCE, timeout_ms=10_000) as client:
+        yield client
+
+
+@pytest.fixture
+def http(emulator: OpenRouterEmulator) -> Iterator[httpx2.Client]:
+    """A plain client with the key."""
+    headers = {"Authorization": f"Bearer {CANARY}"}
+    with httpx2.Client(base_url=emulator.base_url, headers=headers, timeout=10) as client:
+        yield client
+
+
+def chat(model: str = TEXT, messages: Any = ASKED, **more: Any) -> dict[str, Any]:
+    """A body for POST /chat/completions."""
+    return {"model": model, "messages": messages, **more}
+
+
+def png() -> str:
+    """A small picture as a data URL."""
+    return f"data:image/png;base64,{base64.b64encode(synthetic.picture(1, (8, 8), 'png')).decode()}"
+
+
+def shown(url: str) -> dict[str, Any]:
+    """A user's message that is one picture."""
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+
+def played(data: bytes, form: str) -> dict[str, Any]:
+    """A user's message that is one sound."""
+    sound = {"data": base64.b64encode(data).decode(), "format": form}
+    return {"role": "user", "content": [{"type": "input_audio", "input_audio": sound}]}
+
+
+def events(body: str) -> list[dict[str, Any]]:
+    """The objects of a stream, its comments and its end mark left out."""
+    lines = (line.removeprefix("data: ") for line in body.splitlines() if line.startswith("data: {"))
+    return [json.loads(line) for line in lines]
+
+
+def test_the_sdk_reads_an_answer_and_its_price(sdk: OpenRouter, emulator: OpenRouterEmulator) -> None:
+    emulator.say("Gdansk, Riga, Tallinn.")
+    answer = sdk.chat.send(model=TEXT, messages=ASKED)
+    [choice] = answer.choices
+    assert (choice.message.content, choice.finish_reason) == ("Gdansk, Riga, Tallinn.", "stop")
+    assert answer.usage.cost == pytest.approx(emulator.ledger[0].cost)
+    assert answer.usage.cost > 0
+    assert sdk.generations.get_generation(id=answer.id).data.total_cost == pytest.approx(answer.usage.cost)
+
+
+def test_the_sdk_reads_a_stream_with_its_usage_at_the_end(sdk: OpenRouter, emulator: OpenRouterEmulator) -> None:
+    emulator.say(Turn("Gdansk, Riga, Tallinn.", reasoning="Baltic, then."))
+    chunks = list(sdk.chat.send(model=TEXT, messages=ASKED, stream=True))
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join(delta.content or "" for delta in deltas) == "Gdansk, Riga, Tallinn."
+    assert [delta.reasoning for delta in deltas if delta.reasoning] == ["Baltic, then."]
+    assert (chunks[-1].choices, chunks[-2].choices[0].finish_reason) == ([], "stop")
+    assert chunks[-1].usage.cost == pytest.approx(emulator.ledger[0].cost)
+
+
+def test_a_stream_keeps_the_line_alive_and_says_when_it_ends(http: httpx2.Client) -> None:
+    body = http.post("/chat/completions", json=chat(stream=True)).text
+    assert body.startswith(": OPENROUTER PROCESSING\n\n")
+    assert body.endswith("data: [DONE]\n\n")
+
+
+def scripted_agent() -> tuple[Turn, Callable[[Any], str]]:
+    """A model that looks, and then tells what it saw."""
+    look = Turn(calls=(Call("look", {"at": "the sea"}),))
+    return look, lambda request: f"I saw {request['messages'][-1]['content']}."
+
+
+def test_a_script_calls_a_tool_and_answers_from_its_result(sdk: OpenRouter, emulator: OpenRouterEmulator) -> None:
+    emulator.say(*scripted_agent())
+    first = sdk.chat.send(model=TEXT, messages=ASKED, tools=[TOOL]).choices[0]
+    [call] = first.message.tool_calls
+    assert (first.finish_reason, call.function.name) == ("tool_calls", "look")
+    assert json.loads(call.function.arguments) == {"at": "the sea"}
+    told = {"role": "tool", "tool_call_id": call.id, "content": "a ship"}
+    said = {"role": "assistant", "content": None, "tool_calls": [call.model_dump()]}
+    second = sdk.chat.send(model=TEXT, messages=[*ASKED, said, told], tools=[TOOL])
+    assert second.choices[0].message.content == "I saw a ship."
+    assert len(emulator.ledger) == 2
+
+
+def test_the_sdk_reads_tool_calls_out_of_a_stream(sdk: OpenRouter, emulator: OpenRouterEmulator) -> None:
+    emulator.say(Turn(calls=(Call("look", {"at": "the sea"}), Call("look", "no JSON"))))
+    chunks = list(sdk.chat.send(model=TEXT, messages=ASKED, tools=[TOOL], stream=True))
+    parts = [part for chunk in chunks for choice in chunk.choices for part in choice.delta.tool_calls or ()]
+    arguments = ["".join(part.function.arguments or "" for part in parts if part.index == at) for at in (0, 1)]
+    assert arguments == ['{"at": "the sea"}', "no JSON"]
+    assert [part.function.name for part in parts if part.id] == ["look", "look"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_chat_draws(http: httpx2.Client, emulator: OpenRouterEmulator, whole: bool) -> None:
+    wanted = {"modalities": ["image", "text"], "image_config": {"aspect_ratio": "16:9"}, "stream": not whole}
+    answer = http.post("/chat/completions", json=chat(DRAWING, **wanted))
+    if whole:
+        [image] = answer.json()["choices"][0]["message"]["images"]
+    else:
+        [image] = [i for e in events(answer.text) for c in e["choices"] for i in c["delta"].get("images", ())]
+    data = base64.b64decode(image["image_url"]["url"].partition(",")[2])
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.width / picture.height == pytest.approx(16 / 9, rel=0.01)
+    assert emulator.ledger[0].cost == pytest.approx(0.04)
+
+
+def test_a_chat_speaks_in_parts_that_are_decoded_one_by_one(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    emulator.say("Hello there, friend.")
+    wanted = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}, "stream": True}
+    told = events(http.post("/chat/completions", json=chat(SPEAKING, **wanted)).text)
+    audio = [choice["delta"]["audio"] for e in told for choice in e["choices"] if "audio" in choice["delta"]]
+    parts = [part["data"] for part in audio if "data" in part]
+    assert "".join(part.get("transcript", "") for part in audio) == "Hello there, friend."
+    assert any(part.endswith("=") for part in parts[:-1])
+    assert b"".join(map(base64.b64decode, parts)) == synthetic.tone(len("Hello there, friend."))
+
+
+def test_an_answer_fits_the_tokens_that_it_may_have(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    emulator.say("one two three four")
+    [choice] = http.post("/chat/completions", json=chat(max_completion_tokens=2)).json()["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("one two", "length")
+
+
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "a ship"}
+SOUND = synthetic.wav(synthetic.tone(9))
+VOICE = {"voice": "alloy", "format": "pcm16"}
+REFUSALS = [
+    (chat(messages=[]), 400, "messages"),
+    (chat(prompt="x"), 400, "prompt"),
+    (chat(temperature=3), 400, "temperature"),
+    (chat(temperature="1"), 400, "temperature"),
+    (chat(modalities=None), 400, "null is not allowed"),
+    (chat(messages=[{"role": "robot", "content": "x"}]), 400, "messages"),
+    (chat(messages=[{"role": "user", "content": [{"type": "image", "image": "x"}]}]), 400, "messages"),
+    (chat(messages=[*ASKED, RESULT]), 400, "must answer a tool call"),
+    (chat(messages=[*ASKED, CALLED]), 400, "no tool messages"),
+    (chat(messages=[*ASKED, CALLED, *ASKED]), 400, "needs its tool message"),
+    (chat(messages=[*ASKED, CALLED, RESULT, RESULT]), 400, "must answer a tool call"),
+    (chat(tools=[{"type": "function", "function": {"name": "no spaces"}}]), 400, "tools"),
+    (chat(provider={"max_price": {"prompt": 1}}), 400, "max_price"),
+    (chat("acme/none"), 400, "not a valid model ID"),
+    (chat(models=["acme/none"]), 400, "not a valid model ID"),
+    (chat("z-ai/glm-5.3-flash", [shown(png())]), 404, "image input"),
+    (chat(messages=[shown("data:image/jpeg;base64," + png().partition(",")[2])]), 400, "media type"),
+    (chat(messages=[shown("ftp://example.com/a.png")]), 400, "url"),
+    (chat(messages=[played(SOUND, "wav")]), 404, "audio input"),
+    (chat(PATIENT, [played(SOUND, "mp3")]), 400, "declared format"),
+    (chat(modalities=["image", "text"]), 404, "image, text"),
+    (chat(DRAWING, modalities=["image"]), 404, "image"),
+    (chat(STREAMING, modalities=["image"]), 404, "image"),
+    (chat(SPEAKING, modalities=["text", "audio"], audio=VOICE), 400, "stream"),
+    (chat(SPEAKING, modalities=["text", "audio"], audio={**VOICE, "format": "wav"}, stream=True), 400, "pcm16"),
+    (chat(SPEAKING, modalities=["text", "audio"], stream=True), 400, "belong together"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "named"), REFUSALS)
+def test_a_wrong_conversation_is_refused_by_name(
+    http: httpx2.Client, emulator: OpenRouterEmulator, body: dict[str, Any], status: int, named: str
+) -> None:
+    answer = http.post("/chat/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+    assert named in answer.json()["error"]["message"]
+    assert emulator.ledger == []
+
+
+def test_every_documented_field_is_taken(http: httpx2.Client) -> None:
+    more = {
+        "tools": [TOOL],
+        "tool_choice": {"type": "function", "function": {"name": "look"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "ports", "schema": {}, "strict": True}},
+        "provider": {"order": ["openai"], "zdr": True, "sort": {"by": "price"}, "max_price": {"prompt": "1"}},
+        "reasoning": {"effort": "low"},
+        "stop": ["x"],
+        "temperature": None,
+        "metadata": {"a": "b"},
+        "session_id": "s",
+    }
+    conversation = [{"role": "system", "content": "Be brief."}, shown(png()), CALLED, RESULT, *ASKED]
+    assert http.post("/chat/completions", json=chat(messages=conversation, **more)).status_code == 200
+    assert http.post("/chat/completions", json=chat(PATIENT, [played(SOUND, "wav")])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "right"),
+    [
+        ("/chat/completions", chat("openai/whisper-1"), "/audio/transcriptions"),
+        ("/images", {"model": TEXT, "prompt": "x"}, "/chat/completions"),
+        ("/audio/speech", {"model": DRAWING, "input": "x"}, "/images"),
+    ],
+)
+def test_the_wrong_endpoint_names_the_right_one(http: httpx2.Client, path: str, body: dict[str, Any], right: str):
+    error = http.post(path, json=body).json()["error"]
+    assert (error["code"], error["availability"]["code"]) == (400, "wrong_endpoint")
+    assert right in error["availability"]["constraint"]["detail"]
+
+
+def test_the_sdk_reads_a_stream_of_pictures(sdk: OpenRouter, emulator: OpenRouterEmulator) -> None:
+    told = list(sdk.images.generate(model=STREAMING, prompt="a fox", size="320x200", stream=True))
+    assert [event.type for event in told] == ["image_generation.partial_image", "image_generation.completed"]
+    with Image.open(io.BytesIO(base64.b64decode(told[1].b64_json))) as picture:
+        assert picture.size == (320, 200)
+    assert told[1].usage.cost == pytest.approx(emulator.ledger[0].cost)
+
+
+def test_a_model_that_cannot_stream_answers_whole(http: httpx2.Client) -> None:
+    answer = http.post("/images", json={"model": DRAWING, "prompt": "a fox", "stream": True})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["data"]
+
+
+def test_the_sdk_reads_who_serves_an_image_model(sdk: OpenRouter, http: httpx2.Client) -> None:
+    answer = sdk.images.list_model_endpoints(author="openai", slug="gpt-image-2")
+    assert answer.endpoints[0].pricing[0].cost_usd == pytest.approx(0.04)
+    assert http.get("/images/models/openai/none/endpoints").status_code == 404
+
+
+def test_the_sdk_reads_refusals_of_a_chat(sdk: OpenRouter, emulator: OpenRouterEmulator) -> None:
+    with pytest.raises(errors.BadRequestResponseError, match="not a valid model ID"):
+        sdk.chat.send(model="acme/none", messages=ASKED)
+    emulator.fail_next(faults.status(422, "no sense"))
+    with pytest.raises(errors.UnprocessableEntityResponseError, match="no sense"):
+        sdk.chat.send(model=TEXT, messages=ASKED)
+
+
+def test_the_sdk_reads_an_error_within_a_stream(sdk: OpenRouter, emulator: OpenRouterEmulator) -> None:
+    emulator.fail_next(faults.stream_error(429))
+    chunks = list(sdk.chat.send(model=TEXT, messages=ASKED, stream=True))
+    assert (chunks[-1].error.code, chunks[-1].choices[0].finish_reason) == (429, "error")
+    emulator.fail_next(faults.stream_error())
+    told = list(sdk.images.generate(model=STREAMING, prompt="a fox", stream=True))
+    assert told[-1].error.code == "server_error"
+    assert emulator.ledger == []
+
+
+def test_a_stream_may_close_without_its_end(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    emulator.fail_next(faults.no_done())
+    told = http.post("/chat/completions", json=chat(stream=True)).text
+    assert "[DONE]" not in told
+    assert all(choice["finish_reason"] is None for event in events(told) for choice in event["choices"])
+
+
+def test_an_error_hides_in_a_choice_and_a_price_is_missing(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    emulator.fail_next(faults.error_in_choice())
+    [choice] = http.post("/chat/completions", json=chat()).json()["choices"]
+    assert (choice["finish_reason"], choice["error"]["code"], emulator.ledger) == ("error", "server_error", [])
+    emulator.always(faults.no_usage())
+    assert "usage" not in http.post("/chat/completions", json=chat()).json()
+    assert "usage" not in http.post("/chat/completions", json=chat(stream=True)).text
+    assert len(emulator.ledger) == 2
+
+
+def test_a_stream_comes_in_parts_that_end_anywhere(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    emulator.say("Gdańsk, Rīga, Tallinn.")
+    emulator.fail_next(faults.odd_splits())
+    with http.stream("POST", "/chat/completions", json=chat(stream=True)) as answer:
+        parts = list(answer.iter_raw())
+    assert b"\r\n\r\n" in b"".join(parts)
+    said = "".join(c["delta"]["content"] for e in events(b"".join(parts).decode()) for c in e["choices"])
+    assert said == "Gdańsk, Rīga, Tallinn."
+
+
+def leave_early(http: httpx2.Client, path: str, body: dict[str, Any]) -> None:
+    """Reads the beginning of a stream, and no more."""
+    with http.stream("POST", path, json=body) as answer:
+        next(answer.iter_raw())
+
+
+@pytest.mark.parametrize(("model", "bills"), [(TEXT, 0), (PATIENT, 1)])
+def test_leaving_a_stream_spares_the_price_where_the_provider_stops(
+    http: httpx2.Client, emulator: OpenRouterEmulator, model: str, bills: int
+) -> None:
+    emulator.fail_next(faults.stall())
+    leave_early(http, "/chat/completions", chat(model, stream=True))
+    emulator.wait_for(lambda: emulator.requests[0].ended is not None)
+    assert (emulator.requests[0].disconnected, len(emulator.ledger)) == (True, bills)
+
+
+def test_a_hang_a_stall_and_signs_of_life_end_when_they_are_told(
+    http: httpx2.Client, emulator: OpenRouterEmulator
+) -> None:
+    for fault in (faults.hang(), faults.delay(60), faults.stall(), faults.keep_alives()):
+        emulator.fail_next(fault)
+        answers: list[dict[str, Any]] = []
+        asking = threading.Thread(target=lambda into=answers: into.append(http.post("/images", json=fox()).json()))
+        before = len(emulator.requests)
+        asking.start()
+        emulator.wait_for(lambda seen=before: len(emulator.requests) > seen)
+        assert not answers
+        emulator.release()
+        asking.join(10)
+        assert answers[0]["data"]
+    assert len(emulator.ledger) == 4
+
+
+def fox() -> dict[str, Any]:
+    """A body for POST /images."""
+    return {"model": STREAMING, "prompt": "a fox", "size": "64x64"}
+
+
+def test_signs_of_life_defeat_a_read_timeout_and_cost_nothing(
+    http: httpx2.Client, emulator: OpenRouterEmulator
+) -> None:
+    emulator.always(faults.keep_alives())
+    for body, sign in ((fox(), b" "), (fox() | {"stream": True}, b": OPENROUTER PROCESSING\n\n")):
+        with http.stream("POST", "/images", json=body, timeout=0.5) as answer:
+            pieces = answer.iter_raw()
+            assert [next(pieces), next(pieces)] == [sign, sign]
+    emulator.wait_for(lambda: all(seen.ended for seen in emulator.requests))
+    assert emulator.ledger == []
+
+
+def test_a_paid_answer_may_be_lost_before_its_first_byte(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    emulator.fail_next(faults.reset_before_headers(paid=True))
+    with pytest.raises(httpx2.ReadError):
+        http.post("/images", json=fox())
+    assert len(emulator.ledger) == 1
+
+
+@pytest.mark.parametrize("link", faults.LOOPBACKS)
+def test_a_link_may_point_where_nobody_should_look(
+    http: httpx2.Client, emulator: OpenRouterEmulator, link: str
+) -> None:
+    emulator.fail_next(faults.url_answer(link))
+    [item] = http.post("/images", json=fox()).json()["data"]
+    assert set(item) == {"url"}
+    port = emulator.other_origin.rpartition(":")[2]
+    assert item["url"] == link.format(port=port, number=0)
+
+
+def test_errors_come_in_the_newer_shapes_too(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    moment = faults.http_date(1_795_344_919)
+    emulator.fail_next(faults.status(429, shape="availability", retry_after=moment))
+    answer = http.post("/images", json=fox())
+    error = answer.json()["error"]
+    assert (answer.headers["retry-after"], error["http_status"]) == ("Sun, 22 Nov 2026 10:55:19 GMT", 429)
+    assert error["availability"] == {"code": "capacity_exhausted", "retryable": True, "retry_after": 40}
+    emulator.fail_next(faults.status(500, shape="string_code"))
+    assert http.post("/images", json=fox()).json()["error"]["code"] == "server_error"
+    emulator.fail_next(faults.status(502, "plain words", shape="text"))
+    assert http.post("/images", json=fox()).text == "plain words"
+
+
+def test_samples_may_end_in_the_middle_of_one(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
+    emulator.fail_next(faults.odd_pcm())
+    said = {"model": "openai/gpt-4o-mini-tts-2025-12-15", "input": "Hello.", "voice": "alloy"}
+    assert len(http.post("/audio/speech", json=said).content) % 2 == 1
+
+
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+def test_the_sdk_trades_a_code_for_the_key_once(emulator: OpenRouterEmulator) -> None:
+    assert base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=") == CHALLENGE
+    code = emulator.authorise(CHALLENGE)
+    with OpenRouter(server_url=emulator.base_url, retry_config=ONCE) as stranger:
+
+        def trade(**more: Any) -> Any:
+            return stranger.o_auth.exchange_auth_code_for_api_key(code=code, **more)
+
+        with pytest.raises(errors.ForbiddenResponseError, match="code_verifier"):
+            trade(code_verifier="another", code_challenge_method="S256")
+        with pytest.raises(errors.BadRequestResponseError, match="code_challenge_method"):
+            trade(code_verifier=VERIFIER, code_challenge_method="plain")
+        assert trade(code_verifier=VERIFIER, code_challenge_method="S256").key == CANARY
+        with pytest.raises(errors.ForbiddenResponseError, match="Invalid code"):
+            trade(code_verifier=VERIFIER, code_challenge_method="S256")
+
+
+def test_nothing_is_served_outside_the_base(emulator: OpenRouterEmulator) -> None:
+    headers = {"Authorization": f"Bearer {CANARY}"}
+    assert httpx2.get(f"{emulator.origin}/key", headers=headers).status_code == 404
+    assert httpx2.get(f"{emulator.base_url}/auth/keys").status_code == 405
+    assert httpx2.get(f"{emulator.base_url}/models", params={"colour": "red"}).status_code == 400
+    assert [seen.status for seen in emulator.requests] == [404, 405, 400]
+    assert emulator.requests[2].query == {"colour": "red"}
+
+
+def lose_the_end_of_no_stream() -> None:
+    """Asks for a fault that the request gives no room to."""
+    key = {"Authorization": f"Bearer {CANARY}"}
+    with OpenRouterEmulator(key=CANARY) as other, httpx2.Client(base_url=other.base_url, headers=key) as client:
+        other.fail_next(faults.no_done())
+        client.post("/chat/completions", json=chat())
+
+
+def test_a_fault_that_cannot_strike_is_told_at_the_end() -> None:
+    with pytest.raises(ValueError, match="did not ask for one"):
+        lose_the_end_of_no_stream()
