@@ -275,11 +275,15 @@ def test_nothing_is_left_behind() -> None:
 
 
 def test_it_runs_as_a_program() -> None:
-    command = [sys.executable, "-m", "tests.emulators.openrouter", "--key", "k" * 20]
+    key = "k" * 20
+    command = [sys.executable, "-m", "tests.emulators.openrouter", "--key", key, "--same-picture"]
+    command += ["--picture-bytes", "300000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as program:
         assert program.stdout is not None
         base_url = program.stdout.readline().strip()
-        models = httpx2.get(f"{base_url}/models").json()
+        headers = {"Authorization": f"Bearer {key}"}
+        drawn = [httpx2.post(f"{base_url}/images", json=DRAW, headers=headers).json()["data"] for _ in range(2)]
         program.send_signal(signal.SIGTERM)
         assert program.wait(10) == 0
-    assert json.dumps(models["data"])
+    assert drawn[0] == drawn[1]
+    assert len(base64.b64decode(drawn[0][0]["b64_json"])) >= 300_000

@@ -8,7 +8,7 @@ import random
 import struct
 import wave
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 
 from PIL import Image
 
@@ -32,6 +32,7 @@ def measure(size: str | None, resolution: str | None, aspect: str | None) -> tup
     return max(1, round(base * math.sqrt(ratio))), max(1, round(base / math.sqrt(ratio)))
 
 
+@lru_cache(maxsize=16)
 def picture(seed: int, size: tuple[int, int], form: str, least: int = 0, clear: bool = False) -> bytes:
     """A picture of seeded blocks; noise rows are added until it weighs about `least` bytes."""
     if form == "svg":
