@@ -395,11 +395,22 @@ async def test_a_refusal_s_wait_is_read_from_its_headers():
     assert refusal.message == "The provider refused: slow down."
 
 
-async def test_a_refusal_that_is_cut_short_or_endless_is_still_that_refusal():
+async def test_a_refusal_that_is_cut_short_is_still_that_refusal():
     cut = broken_off("HTTP/1.1 401 No\r\nContent-Length: 1000\r\n\r\n", b'{"error":')
-    async with provider(cut, answer(b"x" * (3 * LARGEST_REFUSAL), 402)) as served, line_to(served) as line:
+    async with provider(cut) as served, line_to(served) as line:
         await refused(line, Unauthenticated, billed=False)
-        assert len((await refused(line, ResourceExhausted, billed=False)).message) < 600
+
+
+async def test_a_refusal_that_never_ends_is_left_after_its_beginning():
+    async def endless(stream: SocketStream, asked: Asked) -> None:
+        await stream.send(b"HTTP/1.1 402 No\r\nContent-Length: 99999999999\r\n\r\n")
+        while True:
+            await stream.send(b"x" * LARGEST_REFUSAL)
+
+    async with provider(endless) as served, line_to(served) as line:
+        with anyio.fail_after(SOON):
+            assert len((await refused(line, ResourceExhausted, billed=False, deadline_s=60)).message) < 600
+            await served.left.wait()
 
 
 async def test_a_redirect_is_not_followed():

@@ -55,7 +55,10 @@ TRANSCRIPTION_MODELS: Final = ("openai/gpt-4o-mini-transcribe",)
 VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse")
 FORMAT_WORDS: Final = re.compile(r"\bmp3\b|format", re.IGNORECASE)
 COST_LATER: Final = "The cost of speech is known a little later; see `kheish-daemon costs`."
-NO_TIMES: Final = "Not every model tells times or speakers: try openai/whisper-1, or ask without them."
+TIMES_WORDS: Final = re.compile(r"verbose_json|response_format|timestamp|diari[sz]", re.IGNORECASE)
+NO_TIMES: Final = (
+    "Ask without times and speakers, or try openai/whisper-1 for times and assemblyai/universal-3-pro for speakers."
+)
 
 
 class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
@@ -132,7 +135,7 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         try:
             answer = await self._line.post_json("/audio/transcriptions", body, exchange, deadline_s=TRANSCRIPTION_S)
         except InvalidArgument as refusal:
-            refusal.hint = NO_TIMES if "response_format" in body else refusal.hint
+            refusal.hint = NO_TIMES if TIMES_WORDS.search(refusal.message) else refusal.hint
             raise
         return decode_transcription(await self._result(answer), model, answer.generation_id, warnings + told)
 
