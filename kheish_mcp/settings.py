@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import re
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from .errors import ConfigError
+from .errors import ConfigError, UsageError
 from .secret import Secret
 
-Discovery = Literal["auto", "best_effort", "required", "disabled"]
+Discovery = Literal["best_effort", "required", "disabled"]
 
 RECORD: Final = "serve.json"
 HERE: Final = ".kheish-daemon-data"
-DEFAULT_BIND: Final = "127.0.0.1:4000"
+BIND: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]+)):([0-9]{1,5})")
 DISCOVERY: Final[dict[str, Discovery]] = {
-    "": "auto", "best_effort": "best_effort", "best-effort": "best_effort", "on": "best_effort", "1": "best_effort",
-    "true": "best_effort", "required": "required", "require": "required", "strict": "required",
+    "": "best_effort", "best_effort": "best_effort", "best-effort": "best_effort", "on": "best_effort",
+    "enabled": "best_effort", "1": "best_effort", "true": "best_effort",
+    "required": "required", "require": "required", "strict": "required",
     "disabled": "disabled", "off": "disabled", "0": "disabled", "false": "disabled",
 }  # fmt: skip
 
@@ -31,24 +34,38 @@ def environment() -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """A host name or address, without brackets, and a port; port 0 lets the system choose."""
+
+    host: str = "127.0.0.1"
+    port: int = 4000
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """Folders, files and keys as options, environment, the last `serve` and defaults give them, in that order."""
+    """Folders, files and keys as options, environment, the last `serve` and defaults give them, in that order.
+
+    Paths are absolute. Neither `repr` nor comparing shows what the environment holds beside these fields.
+    """
 
     state_root: Path
     workspace_root: Path | None = None
     routes_file: Path | None = None
     default_route: str | None = None
-    bind: str = DEFAULT_BIND
+    bind: Address = Address()
     log_level: str = "warning"
     master_key: Secret | None = None
     master_key_file: Path | None = None
-    discovery: Discovery = "auto"
-    openrouter_base_url: str | None = None
+    discovery: Discovery = "best_effort"
+    openrouter_base_url: str | None = field(default=None, repr=False)
     openrouter_api_key: Secret | None = None
     _variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - one parameter for each option of the command line
         cls,
         environ: Mapping[str, str],
         *,
@@ -59,88 +76,179 @@ class Settings:
         default_route: str | None = None,
         bind: str | None = None,
         log_level: str | None = None,
-        stdio: bool = False,
+        transport: str | None = None,
     ) -> Settings:
-        """Option beats environment beats what the last `serve` recorded beats default; ConfigError names the variable."""
-        given = {name: value for name, value in environ.items() if value.strip()}
-        root = _state_root(state_root or given.get("KHEISH_STATE_ROOT"), cwd, stdio=stdio)
-        recorded = _recorded(root)
-        if "KHEISH_AUTH_STORE_MASTER_KEY" in given and "KHEISH_AUTH_STORE_MASTER_KEY_FILE" in given:
+        """Option beats environment beats what the last `serve` recorded beats default; relative paths start at `cwd`.
+
+        `transport` is named by `serve` alone, which does not read its own record. An empty variable counts as unset,
+        an empty option is a UsageError. ConfigError names the variable that cannot be meant, never its value.
+        """
+        given = _Given(environ, cwd)
+        root = _state_root(given, state_root, transport)
+        recorded = _recorded(root) if transport is None else {}
+        if given.text(None, "KHEISH_AUTH_STORE_MASTER_KEY") and given.text(None, "KHEISH_AUTH_STORE_MASTER_KEY_FILE"):
             raise ConfigError(
                 "KHEISH_AUTH_STORE_MASTER_KEY and KHEISH_AUTH_STORE_MASTER_KEY_FILE are both set.",
                 hint="Keep one of them.",
             )
-
-        def path(option: str | None, variable: str, record: str) -> Path | None:
-            chosen = option or given.get(variable) or recorded.get(record)
-            return _absolute(chosen, cwd) if chosen else None
-
         return cls(
             state_root=root,
-            workspace_root=path(workspace_root, "KHEISH_WORKSPACE_ROOT", "workspace_root"),
-            routes_file=path(routes_file, "KHEISH_ROUTES_FILE", "routes_file"),
-            default_route=default_route or given.get("KHEISH_DEFAULT_ROUTE"),
-            bind=bind or given.get("KHEISH_BIND") or DEFAULT_BIND,
+            workspace_root=given.path(workspace_root, "KHEISH_WORKSPACE_ROOT", recorded.get("workspace_root")),
+            routes_file=given.path(routes_file, "KHEISH_ROUTES_FILE", recorded.get("routes_file")),
+            default_route=given.text(default_route, "KHEISH_DEFAULT_ROUTE"),
+            bind=_address(given.text(bind, "KHEISH_BIND"), _name_of(bind, "KHEISH_BIND")),
             log_level=log_level or "warning",
-            master_key=_secret(given, "KHEISH_AUTH_STORE_MASTER_KEY"),
-            master_key_file=path(None, "KHEISH_AUTH_STORE_MASTER_KEY_FILE", ""),
-            discovery=_discovery(given.get("KHEISH_OPENROUTER_MODEL_DISCOVERY", "")),
-            openrouter_base_url=given.get("OPENROUTER_BASE_URL"),
-            openrouter_api_key=_secret(given, "OPENROUTER_API_KEY"),
-            _variables=given,
+            master_key=given.secret("KHEISH_AUTH_STORE_MASTER_KEY"),
+            master_key_file=given.path(None, "KHEISH_AUTH_STORE_MASTER_KEY_FILE"),
+            discovery=_discovery(given.text(None, "KHEISH_OPENROUTER_MODEL_DISCOVERY")),
+            openrouter_base_url=given.text(None, "OPENROUTER_BASE_URL"),
+            openrouter_api_key=given.secret("OPENROUTER_API_KEY"),
+            _variables=given.environ,
         )
 
     def variable(self, name: str) -> Secret | None:
         """The value of an environment variable that a route or a command names; None where it is unset or empty."""
-        return _secret(self._variables, name)
+        value = self._variables.get(name, "").strip()
+        return Secret(value) if value else None
 
 
 def record_serve(settings: Settings) -> None:
-    """Leaves in the state root which routes file and workspace root `serve` was started with, for other commands."""
-    recorded = {
-        "routes_file": str(settings.routes_file) if settings.routes_file else None,
-        "workspace_root": str(settings.workspace_root) if settings.workspace_root else None,
-    }
-    settings.state_root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=settings.state_root, prefix=f".{RECORD}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(recorded, file)
-    Path(temporary).replace(settings.state_root / RECORD)
+    """Leaves in the state root which routes file and workspace root `serve` was started with, for other commands.
+
+    Whole or as it was, with mode 0600; ConfigError where the state root cannot be written.
+    """
+    import tempfile
+
+    folder = settings.state_root
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        recorded = {"folder": _mark(folder), **_texts(settings)}
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+                json.dump(recorded, file, ensure_ascii=False)
+                file.flush()
+                os.fsync(descriptor)
+            Path(temporary).replace(folder / RECORD)
+        except OSError:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"The state root cannot be written ({os.strerror(error.errno or 0)}).",
+            hint="Mend its permissions, or name another folder with --state-root.",
+        ) from None
 
 
-def _secret(given: Mapping[str, str], name: str) -> Secret | None:
-    value = given.get(name, "").strip()
-    return Secret(value) if value else None
-
-
-def _absolute(path: str, cwd: Path) -> Path:
-    return Path(os.path.normpath(cwd / Path(path).expanduser()))
-
-
-def _state_root(named: str | None, cwd: Path, *, stdio: bool) -> Path:
-    """The state root; the current folder counts only where `serve` has made one in it, since hosts start us in `/`."""
-    if named:
-        return _absolute(named, cwd)
-    if not stdio and (cwd / HERE / RECORD).is_file():
-        return cwd / HERE
-    import platformdirs
-
-    return platformdirs.user_data_path("kheish-mcp", appauthor=False)
+def _texts(settings: Settings) -> dict[str, str]:
+    named = {"routes_file": settings.routes_file, "workspace_root": settings.workspace_root}
+    return {key: str(path) for key, path in named.items() if path is not None}
 
 
 def _recorded(root: Path) -> dict[str, str]:
+    """What `record_serve` left; nothing where it left nothing, or where it cannot be read."""
     try:
-        loaded = json.loads((root / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        loaded = json.loads((root / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(loaded, dict):
-        return {}
-    return {key: value for key, value in loaded.items() if isinstance(value, str) and value}
+    return {key: value for key, value in loaded.items() if isinstance(value, str)} if isinstance(loaded, dict) else {}
 
 
-def _discovery(value: str) -> Discovery:
+def _mark(folder: Path) -> str:
+    """What tells this very folder from a copy of it."""
+    return str(folder.stat().st_ino)
+
+
+def _state_root(given: _Given, option: str | None, transport: str | None) -> Path:
+    """The state root; the current folder is none by itself, since some hosts start programs in `/`."""
+    named = given.path(option, "KHEISH_STATE_ROOT")
+    if named is not None:
+        return named
+    here = given.cwd / HERE
+    if transport != "stdio" and _is_made_here(here):
+        return here
+    import platformdirs
+
+    folder = platformdirs.user_data_path("kheish-mcp", appauthor=False)
+    if not folder.is_absolute():
+        raise ConfigError("There is no home folder for the state root.", hint="Name one with --state-root.")
+    return folder
+
+
+def _is_made_here(folder: Path) -> bool:
+    """Whether `serve` of this user made the state root in this place.
+
+    A folder that came with an archive or a repository is not taken: its record could name routes that carry our keys
+    elsewhere.
+    """
     try:
-        return DISCOVERY[value.strip().lower()]
+        found = (folder / RECORD).lstat()
+        mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        return mine and _recorded(folder).get("folder") == _mark(folder)
+    except OSError:
+        return False
+
+
+class _Given:
+    """Options and variables, read by the same rules: an option first, empty variables as if they were unset."""
+
+    def __init__(self, environ: Mapping[str, str], cwd: Path) -> None:
+        self.environ = {name: value for name, value in environ.items() if value.strip()}
+        self.cwd = cwd
+
+    def text(self, option: str | None, variable: str) -> str | None:
+        """What the option says, else what the variable says, without blanks around it."""
+        if option is not None and not option.strip():
+            raise UsageError(f"{_name_of(option, variable)} is empty.", hint="Leave it out, or give it a value.")
+        chosen = option or self.environ.get(variable)
+        return chosen.strip() if chosen else None
+
+    def secret(self, variable: str) -> Secret | None:
+        value = self.text(None, variable)
+        return Secret(value) if value else None
+
+    def path(self, option: str | None, variable: str, recorded: str | None = None) -> Path | None:
+        """An absolute path; `~` is the home folder of the environment that was handed in."""
+        chosen = self.text(option, variable) or recorded
+        if chosen is None:
+            return None
+        if chosen.split("/")[0] == "~" and "HOME" in self.environ:
+            chosen = self.environ["HOME"] + chosen[1:]
+        try:
+            return self.cwd / Path(chosen).expanduser()
+        except RuntimeError:
+            raise ConfigError(
+                f"{_name_of(option, variable)} begins with a ~ that is no home folder.", hint="Write the whole path."
+            ) from None
+
+
+def _name_of(option: str | None, variable: str) -> str:
+    """The name of what was given: the option that goes with the variable, or the variable."""
+    return variable if option is None else "--" + variable.removeprefix("KHEISH_").lower().replace("_", "-")
+
+
+def _address(text: str | None, name: str) -> Address:
+    if text is None:
+        return Address()
+    match = BIND.fullmatch(text)
+    if match is None or int(match[3]) > 65535 or (match[1] and not _is_ipv6(match[1])):
+        raise ConfigError(f"{name} is not a host and a port.", hint="Such as 127.0.0.1:4000 or [::1]:4000.")
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def _is_ipv6(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
+
+
+def _discovery(text: str | None) -> Discovery:
+    try:
+        return DISCOVERY[(text or "").lower()]
     except KeyError:
         raise ConfigError(
             "KHEISH_OPENROUTER_MODEL_DISCOVERY has a value that is not known.",
