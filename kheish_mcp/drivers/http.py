@@ -33,7 +33,10 @@ LONGEST_ID: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a route's provider is, and the key for it; `preferences` go into requests that take them."""
+    """Where a route's provider is, and the key for it; `preferences` go into requests that take them.
+
+    `base_url` has no query and no login; a path like `/images` is appended to it. Equal endpoints may share a line.
+    """
 
     route_id: str
     base_url: str
@@ -43,7 +46,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 that is no web page and not empty: its body, Content-Type as sent, and the provider's id for it."""
+    """A 200 that is no web page and not empty: its body, Content-Type as sent, and the provider's id for it.
+
+    It may still hold an error instead of a result: `Line.refusal_in` tells.
+    """
 
     body: bytes
     content_type: str
@@ -71,6 +77,7 @@ class _Outgoing:
     left: bool = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body, asked for once its headers are out: without it the provider has nothing to work on or to bill."""
         await self.exchange.sent()
         # In steps: the write timeout then asks for progress, and not for the whole body within a minute.
         for start in range(0, len(self.content), STEP):
@@ -140,6 +147,7 @@ class Line:
         """One request and its answer, without a second try: a policy that repeats goes around this."""
         import httpx2
 
+        # Not fail_after: a TimeoutError may also come from a hook, and is then no word on the provider.
         with anyio.move_on_after(deadline_s):
             try:
                 return await self._exchange(outgoing, largest)
@@ -153,6 +161,7 @@ class Line:
         )
 
     async def _exchange(self, outgoing: _Outgoing, largest: int) -> Answer:
+        """The request out and the answer in; the socket is closed whichever way this is left early."""
         stream = self._opened().stream(
             outgoing.method, outgoing.url, headers=outgoing.headers, content=outgoing if outgoing.content else None
         )
@@ -165,13 +174,16 @@ class Line:
             return _answer(await _whole(response, largest), response.headers.get("content-type", ""), generation_id)
 
     def _url(self, path: str) -> str:
+        """A path below the endpoint's address."""
         return self.endpoint.base_url.rstrip("/") + path
 
     @property
     def _secrets(self) -> tuple[Secret, ...]:
+        """What no sentence may repeat."""
         return (self.endpoint.key,) if self.endpoint.key is not None else ()
 
     def _authorised(self) -> dict[str, str]:
+        """The headers with the key; Unauthenticated for one that no header takes."""
         if self.endpoint.key is None:
             return self._headers
         value = self.endpoint.key.reveal()
@@ -184,6 +196,7 @@ class Line:
         return {**self._headers, "Authorization": f"Bearer {value}"}
 
     def _opened(self) -> AsyncClient:
+        """The client, opened at its first use: the HTTP library is slow to import, and so are the system's certificates."""
         if self._client is None:
             import httpx2
 
@@ -199,7 +212,7 @@ class Line:
 
 async def _whole(response: Response, largest: int) -> bytes:
     """The whole body; refuses past the cap, which counts what was unpacked and not what was sent."""
-    held = bytearray()
+    held = bytearray()  # a list of parts would cost fifty times its bytes where they come one by one
     async for part in response.aiter_bytes():
         held += part
         if len(held) > largest:
@@ -221,6 +234,7 @@ async def _beginning(response: Response) -> bytes:
 
 
 def _answer(body: bytes, content_type: str, generation_id: str | None) -> Answer:
+    """A 200 as an answer; Unavailable where it is empty or a web page."""
     if not body or body.isspace():
         raise malformed("The provider's answer is empty.")
     if "html" in content_type.lower() or body[:256].lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -243,6 +257,7 @@ def _said(body: bytes) -> Json:
 
 
 def _parse(body: bytes) -> Json:
+    """JSON; ValueError or RecursionError where it is none."""
     loaded: Json = json.loads(body)
     return loaded
 

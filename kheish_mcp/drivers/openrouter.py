@@ -62,7 +62,11 @@ NO_TIMES: Final = (
 
 
 class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
-    """One route to OpenRouter, or to a server that speaks its dialect."""
+    """One route to OpenRouter, or to a server that speaks its dialect.
+
+    Facts of 2026-11-22: POST /images draws and edits, POST /audio/speech and /audio/transcriptions speak and hear; all
+    three answer at once. Images are all or nothing and free when they fail; speech says its cost only later.
+    """
 
     name = "openrouter"
     provider = "openrouter"
@@ -79,7 +83,7 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         self._line = Line(endpoint, headers=HEADERS, hints=HINTS)
 
     def models(self) -> tuple[ModelCard, ...]:
-        """The models that are used when none is named."""
+        """The models that are used when none is named; any other id is passed on to the provider."""
         pictures = ("image_generation", "image_edit")
         sizes, formats = ("1K", "2K", "4K", "WxH"), ("png", "jpeg", "webp")
         return (
@@ -89,7 +93,10 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         )
 
     async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
-        """Pictures through POST /images. Every one that came whole is given, with a warning for each that did not."""
+        """Pictures through POST /images. Every one that came whole is given, with a warning for each that did not.
+
+        Refuses as the codec and the line do, and with Unavailable where no picture came whole.
+        """
         provider, warnings = preferred(self._line.endpoint.preferences, IMAGE_PREFERENCES)
         body = await anyio.to_thread.run_sync(encode_image, model, request, provider)
         answer = await self._line.post_json("/images", body, exchange, deadline_s=IMAGE_S)
@@ -107,7 +114,10 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         return await self.generate_image(model, request, exchange)
 
     async def generate_audio(self, model: str, request: SpeechRequest, exchange: Exchange) -> Generation:
-        """Speech through POST /audio/speech, which gives mp3 or samples and nothing else; its cost comes later."""
+        """Speech through POST /audio/speech, which gives mp3 or samples and nothing else; its cost comes later.
+
+        Samples come as a WAV unless pcm was asked for. A 400 about the format is asked once more, for samples.
+        """
         provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
         wire = speech_wire(model, request.format)
 
@@ -129,7 +139,10 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         return Generation((media,), model, None, answer.generation_id, warnings=(*warnings, *told, COST_LATER))
 
     async def transcribe(self, model: str, request: TranscriptionRequest, exchange: Exchange) -> Transcript:
-        """Words through POST /audio/transcriptions."""
+        """Words through POST /audio/transcriptions; times and speakers only from models that tell them.
+
+        A model that does not refuses with a 400; the hint then names models that do.
+        """
         provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
         body, told = await anyio.to_thread.run_sync(encode_transcription, model, request, provider)
         try:

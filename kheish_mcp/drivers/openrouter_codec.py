@@ -60,7 +60,11 @@ def preferred(preferences: Mapping[str, Json], taken: Sequence[str]) -> tuple[Js
 
 
 def encode_image(model: str, request: ImageRequest, provider: JsonObject) -> JsonObject:
-    """The body of POST /images; refuses what it has no word for, and sizes that contradict each other."""
+    """The body of POST /images, for generation and for edits alike.
+
+    Refuses with InvalidArgument what the endpoint has no word for (a mask, pictures of other types, more than 16 of them)
+    and sizes that contradict each other; what is not asked for is left to the model.
+    """
     return _without_empty(
         {
             "model": model,
@@ -79,6 +83,7 @@ def encode_image(model: str, request: ImageRequest, provider: JsonObject) -> Jso
 
 def _shape(request: ImageRequest) -> JsonObject:
     """Size and aspect ratio: a tier goes with a ratio, pixels stand alone."""
+    # Pixels beside a ratio or a resolution are a 400 there, even where they agree.
     size, ratio = request.size, request.aspect_ratio or None
     if not size or size.upper() in TIERS:
         return {"resolution": size.upper() or None, "aspect_ratio": ratio}
@@ -109,7 +114,10 @@ def _references(request: EditRequest) -> list[Json]:
 
 
 def decode_pictures(body: Json) -> tuple[Picture, ...]:
-    """Every picture of an answer of POST /images, in order; Unavailable where it has none."""
+    """Every picture of an answer of POST /images, in order; Unavailable where it lists none.
+
+    A picture that cannot be read is an entry with its trouble, so that the others, which are paid for, are kept.
+    """
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list) or not data:
         raise malformed("The provider's answer holds no picture.")
@@ -117,6 +125,7 @@ def decode_pictures(body: Json) -> tuple[Picture, ...]:
 
 
 def _picture(entry: Json) -> Picture:
+    """One entry of `data`: b64_json, else a data URL, else a URL that somebody has to fetch."""
     if not isinstance(entry, dict):
         return Picture(trouble="A picture in the provider's answer has no known shape.")
     encoded, url = entry.get("b64_json"), entry.get("url")
@@ -183,13 +192,17 @@ def encode_speech(model: str, request: SpeechRequest, wire: str, provider: JsonO
 
 
 def decode_speech(body: bytes, content_type: str, wire: str, wanted: str | None) -> tuple[Media, tuple[str, ...]]:
-    """The sound of an answer, and warnings: samples become a WAV unless samples were asked for."""
+    """The sound of an answer, and warnings for what is not as asked.
+
+    Samples become a WAV unless samples were asked for. Unavailable where the Content-Type is that of something else.
+    """
     media_type, pcm = parse_media_type(content_type)
     if media_type in SAID_NOTHING:
         media_type = "audio/pcm" if wire == "pcm" else "audio/mpeg"
     if not media_type.startswith("audio/"):
         raise malformed("The provider's answer holds no sound.")
     is_wav = body.startswith(b"RIFF")
+    # Gateways have answered a request for samples with a whole WAV; its header would be heard as noise.
     if media_type == "audio/pcm" and not is_wav:
         return _samples(body, pcm, wanted)
     told = f"The provider gave a file of its own choice instead of {wanted}."
@@ -198,6 +211,7 @@ def decode_speech(body: bytes, content_type: str, wire: str, wanted: str | None)
 
 
 def _samples(body: bytes, pcm: Pcm | None, wanted: str | None) -> tuple[Media, tuple[str, ...]]:
+    """Bare samples as asked: 16 bits, little-endian, in the layout that was declared, or 24 kHz mono with a warning."""
     layout = pcm or ASSUMED
     whole = body[: len(body) - len(body) % layout.frame_bytes]
     if not whole:
@@ -236,6 +250,7 @@ def encode_transcription(
 
 
 def _input_audio(audio: Media) -> JsonObject:
+    """The sound as bare base64 under the provider's name for its format; samples of an odd layout go as a WAV."""
     name = HEARD.get(audio.media_type)
     if name is None:
         raise InvalidArgument(
@@ -287,6 +302,7 @@ def _segments(entries: Json, key: str) -> tuple[Segment, ...]:
 
 
 def _segment(entry: JsonObject, key: str) -> Segment | None:
+    """One stretch, its words under `key`; None without times or words."""
     start, end, text = number(entry.get("start")), number(entry.get("end")), entry.get(key)
     if start is None or end is None or not isinstance(text, str):
         return None
@@ -300,6 +316,7 @@ def _plain(text: str) -> str:
 
 
 def _check_bytes(media: Sequence[Media]) -> None:
+    """Refuses more than one request may hold, before it is copied as base64."""
     if sum(len(one.data) for one in media) > LARGEST_MEDIA:
         raise InvalidArgument(
             f"One request holds at most {LARGEST_MEDIA >> 20} MiB of media.", hint="Send fewer or smaller files."
@@ -307,10 +324,12 @@ def _check_bytes(media: Sequence[Media]) -> None:
 
 
 def _base64(data: bytes) -> str:
+    """The bytes as standard base64 in one line."""
     return base64.b64encode(data).decode("ascii")
 
 
 def _table(value: Json) -> JsonObject:
+    """The table that a value is; empty where it is none."""
     return value if isinstance(value, dict) else {}
 
 

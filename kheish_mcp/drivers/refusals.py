@@ -115,6 +115,7 @@ def failure_of(error: Exception, route_id: str, *, left: bool) -> KheishError:
 
     The exception's own text is not kept: it may hold a header, and so the key.
     """
+    # The order of inheritance is the order from the most specific name to the broadest.
     kind, what = next(FAILURES[base.__name__] for base in type(error).__mro__ if base.__name__ in FAILURES)
     return kind(
         f"The provider of route {route_id} {what}.",
@@ -130,7 +131,11 @@ def malformed(message: str) -> Unavailable:
 
 
 def error_in(body: Json) -> dict[str, Any]:
-    """The error object in whichever of the shapes that providers use; empty where there is none."""
+    """The error object of a body, as a table with a `message`; empty where there is none.
+
+    Seen until 2026-11: `{"error": {...}}`, `{"error": "..."}`, FastAPI's `{"detail": ...}` with a text, a table or a list,
+    an error inside the first of several results, and bare text. A null or empty `error` is no error.
+    """
     if not isinstance(body, dict):
         return {"message": body} if isinstance(body, str) else {}
     error = body.get("error") or body.get("detail") or _nested(body.get("choices"))
@@ -150,6 +155,7 @@ def number(value: object) -> float | None:
 
 
 def _nested(choices: Json) -> Json:
+    """The error of the first of several results; None where there is none."""
     first = choices[0] if isinstance(choices, list) and choices else None
     return first.get("error") if isinstance(first, dict) else None
 
@@ -164,11 +170,13 @@ def _status_in(error: Mapping[str, Any]) -> int:
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The table under a key; empty where something else stands there."""
     value = table.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def _text(table: Mapping[str, Any], key: str) -> str:
+    """The text under a key; empty where something else stands there."""
     value = table.get(key)
     return value if isinstance(value, str) else ""
 
@@ -181,8 +189,10 @@ def _sentence(error: Mapping[str, Any], secrets: tuple[Secret, ...]) -> str:
 
 
 def _candidates(error: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences to choose from: the message, what the upstream's own error says, and its raw text."""
     message = _text(error, "message")
     yield _first_issue(message) or message or _text(error, "error")
+    # The upstream's answer as text, mostly JSON again: "Provider returned error" is all that stands in front of it.
     raw = _table(error, "metadata").get("raw")
     inner = error_in(_parsed(raw) if isinstance(raw, str) else raw)
     yield _text(inner, "message")
@@ -190,6 +200,7 @@ def _candidates(error: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _parsed(text: str) -> Json:
+    """A text as JSON; None where it is none."""
     try:
         loaded: Json = json.loads(text)
     except (ValueError, RecursionError):
@@ -234,7 +245,7 @@ def _details(error: Mapping[str, Any], secrets: tuple[Secret, ...]) -> dict[str,
 
 
 def _wait(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:
-    """Seconds to wait: Retry-After as a number or a date, else what the body says."""
+    """Seconds to wait: Retry-After as a number or a date, else what the body says; None where nobody does."""
     stated = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", stated):
         return float(stated)
