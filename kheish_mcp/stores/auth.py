@@ -135,8 +135,8 @@ class AuthStore:
                 self._write(replace(envelope, slots=slots), dek)
         return len(slots) < len(envelope.slots)
 
-    def rekey(self, new: MasterKey) -> None:
-        """Seals everything anew, under a fresh data key, for `new` alone; the key file follows if it held the old key."""
+    def rekey(self, new: MasterKey) -> int:
+        """Seals every slot anew, for `new` alone, and gives their number; the key file follows if it held the old key."""
         if self._read() is None:
             raise FailedPrecondition("There is no auth store to rekey.", hint="`secrets set` makes one.")
         with self._writing() as (envelope, dek):
@@ -146,6 +146,7 @@ class AuthStore:
                 envelope, dek = self._write(*resealed(envelope, dek, both))
                 write_over(self.key_file, _line(new))
             self._write(*resealed(envelope, dek, (new,)))
+        return len(envelope.slots)
 
     def init(self) -> Path:
         """Makes the key file and gives its path; FailedPrecondition where there is one, or a store of another key."""
@@ -290,7 +291,7 @@ def _no_master() -> MasterKeyMissing:
 def _check_name(ref: str) -> None:
     if not NAME.fullmatch(ref):
         raise InvalidArgument(
-            "A slot's name has letters, digits, dots, dashes and underscores, at most 128.",
+            "A slot's name has letters, digits, dots, dashes and underscores, at most 128, and begins unlike a key.",
             hint="Such as openrouter.primary.",
         )
 

@@ -32,7 +32,8 @@ NONCE: Final = 12
 PADDING: Final = 64
 LENGTH: Final = 2
 MOST_RECIPIENTS: Final = 16
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# A name is shown wherever the slot is; a key that was put in its place must not be.
+NAME: Final = re.compile(r"(?!sk-)[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 STORE_ID: Final = re.compile(r"[0-9a-f]{32}")
 WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
