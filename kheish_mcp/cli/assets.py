@@ -16,9 +16,9 @@ from ..media import Media
 from ..stores.assets import MAX_BYTES, Asset, AssetStore
 from ..stores.database import Database
 from ..stores.disk import write_new
-from .frame import EXIT_CODES, Frame, table
+from .frame import EXIT_CODES, Frame, command_group, table
 
-app = typer.Typer(help=__doc__, no_args_is_help=False, add_completion=False, pretty_exceptions_enable=False)
+app = command_group(__doc__)
 
 T = TypeVar("T")
 SHARED: Final = 0o644

@@ -13,9 +13,9 @@ import typer
 from ..errors import UsageError
 from ..stores.database import Database
 from ..stores.ledger import By, Ledger
-from .frame import Frame, table
+from .frame import Frame, command_group, table
 
-app = typer.Typer(help=__doc__, no_args_is_help=False, add_completion=False, pretty_exceptions_enable=False)
+app = command_group(__doc__)
 
 AGO: Final = re.compile(r"(\d{1,5})([hdw])")
 SECONDS: Final = {"h": 3600.0, "d": 86_400.0, "w": 604_800.0}

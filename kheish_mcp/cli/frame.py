@@ -1,0 +1,120 @@
+"""What all commands share: global options, data on stdout, talk on stderr, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import Code, Json, KheishError, UsageError
+from ..settings import Settings, environment
+
+if TYPE_CHECKING:
+    import typer
+
+EXIT_CODES: Final = {
+    Code.INVALID_ARGUMENT: 2,
+    Code.FAILED_PRECONDITION: 2,
+    Code.UNAVAILABLE: 3,
+    Code.PERMISSION_DENIED: 4,
+    Code.UNAUTHENTICATED: 4,
+    Code.NOT_FOUND: 5,
+    Code.ABORTED: 6,
+    Code.RESOURCE_EXHAUSTED: 7,
+    Code.DEADLINE_EXCEEDED: 7,
+    Code.CANCELLED: 7,
+    Code.DATA_LOSS: 70,
+    Code.INTERNAL: 70,
+}
+FLAGS: Final = {"--offline": "offline", "--help": "help", "-h": "help"}
+VALUED: Final = {"--output": "output", "--state-root": "state_root", "--log-level": "log_level"}
+GLOBAL: Final = (*VALUED, *FLAGS)
+ALLOWED: Final = {"output": ("pretty", "json"), "log_level": ("debug", "info", "warning", "error")}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The global options of one command line; without `output`, a terminal gets pretty text and the rest JSON."""
+
+    output: str | None = None
+    state_root: str | None = None
+    log_level: str | None = None
+    offline: bool = False
+    help: bool = False
+
+    def check(self) -> None:
+        """UsageError where an option has a value that it does not take."""
+        for option, name in VALUED.items():
+            value, allowed = getattr(self, name), ALLOWED.get(name)
+            if allowed and value is not None and value not in allowed:
+                raise UsageError(f"{option} does not take this value", hint=f"One of: {', '.join(allowed)}.")
+
+    @property
+    def as_json(self) -> bool:
+        """Whether data goes out as JSON."""
+        return not sys.stdout.isatty() if self.output is None else self.output == "json"
+
+    def settings(self, **options: Any) -> Settings:
+        """The settings of this command line."""
+        return Settings.load(
+            environment(), cwd=Path.cwd(), state_root=self.state_root, log_level=self.log_level, **options
+        )
+
+    def give(self, data: Json, pretty: str) -> None:
+        """Prints data: as JSON, or as the text for people."""
+        print(json.dumps(data, ensure_ascii=False) if self.as_json else pretty)
+
+
+def hoisted(arguments: Iterable[str]) -> tuple[Frame, list[str]]:
+    """The global options, wherever they stand, and the rest; `--` and what follows it are left alone."""
+    found, rest, pending = dict[str, Any](), list[str](), iter(arguments)
+    for word in pending:
+        option, equals, value = word.partition("=")
+        if word == "--":
+            rest += [word, *pending]
+        elif word in FLAGS:
+            found[FLAGS[word]] = True
+        elif option in VALUED:
+            given = value if equals else next(pending, None)
+            if given is None:
+                raise UsageError(f"{option} needs a value", hint="kheish-daemon --help")
+            found[VALUED[option]] = given
+        else:
+            rest.append(word)
+    return Frame(**found), rest
+
+
+def command_group(caption: str | None) -> typer.Typer:
+    """An app for one file of commands; tracebacks and their variables never reach a terminal."""
+    import typer
+
+    return typer.Typer(
+        help=caption,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        pretty_exceptions_show_locals=False,
+    )
+
+
+def tell(error: KheishError, frame: Frame) -> int:
+    """Puts a failure on stderr, for people in two lines, for programs as one JSON object; gives the exit code."""
+    if frame.output == "json":
+        shown = {"code": error.code.value, "message": error.message, "hint": error.hint}
+        print(json.dumps({"error": shown}, ensure_ascii=False), file=sys.stderr)
+    else:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+    return EXIT_CODES[error.code]
+
+
+def table(rows: Sequence[Sequence[object]]) -> str:
+    """Rows in columns."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in texts)
+    return "\n".join(line.rstrip() for line in lines)
