@@ -11,12 +11,12 @@ from typing import Final
 from .errors import InvalidArgument, NotFound
 
 LONGEST: Final = 256
-VENDOR_PREFIXED: Final = frozenset({"openrouter"})
+VENDOR_PREFIXED: Final = frozenset({"openrouter"})  # drivers whose every model id holds a `/`
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A choice of route and model; None leaves that part open."""
+    """A choice of route and model; None leaves that part open. As text it reads back as the same choice."""
 
     route_id: str | None = None
     model: str | None = None
@@ -26,21 +26,22 @@ class Selector:
 
 
 def parse_selector(text: str, routes: Mapping[str, str]) -> Selector:
-    """Reads a selector; `routes` maps each route id to its driver's name.
+    """Reads a selector; `routes` maps each route id to its driver's name. Case counts, blanks around it do not.
 
-    Split at the first `/`: a known route id on the left makes the rest the model, else all of it is a model. On a
-    route of driver openrouter every model id holds a `/`, so `openrouter/auto` is itself a model there. Refuses an
-    empty text, `ROUTE/` with nothing behind, control characters, and more than 256 characters.
+    Split at the first `/`: a known route id on the left makes the rest the model, else all of it is a model. Where the
+    route's driver knows only ids with a `/`, a rest without one is no model, so `openrouter/auto` is all of it a model.
+    InvalidArgument for an empty text, `ROUTE/` with nothing behind, control characters, more than 256 characters.
     """
-    text = _clean(text)
+    text = _clean(text, "A selector")
     left, slash, rest = text.partition("/")
+    rest = rest.strip()
     if not slash or left not in routes:
         return Selector(model=text)
-    if not rest.strip():
+    if not rest:
         raise InvalidArgument(f"The selector {left}/ names a route and no model.", hint=f"Write {left}/MODEL.")
     if routes[left] in VENDOR_PREFIXED and "/" not in rest:
-        return Selector(left, text)
-    return Selector(left, rest.strip())
+        return Selector(model=text)
+    return Selector(left, rest)
 
 
 def select(model: str | None, provider: str | None, routes: Mapping[str, str]) -> Selector:
@@ -49,18 +50,18 @@ def select(model: str | None, provider: str | None, routes: Mapping[str, str]) -
     InvalidArgument names both where they contradict each other; NotFound lists the routes where the id is unknown.
     """
     if provider is not None:
-        provider = _clean(provider)
+        provider = _clean(provider, "A provider")
         if provider not in routes:
             raise unknown_route(provider, routes)
     if model is None:
         return Selector(provider)
     chosen = parse_selector(model, routes)
     if provider is None or chosen.route_id is None:
-        return Selector(provider, chosen.model)
+        return Selector(provider or chosen.route_id, chosen.model)
     if chosen.route_id != provider:
         raise InvalidArgument(
             f"provider says route {provider}, and model begins with route {chosen.route_id}.",
-            hint="Leave one of them out, or make them agree.",
+            hint=f"Leave provider out, or write {provider}/{chosen} if that is a model's whole id.",
         )
     return chosen
 
@@ -75,13 +76,12 @@ def unknown_route(route_id: str, routes: Mapping[str, str]) -> NotFound:
     )
 
 
-def _clean(text: str) -> str:
+def _clean(text: str, what: str) -> str:
     text = text.strip()
     if not text:
-        raise InvalidArgument("A selector is empty.", hint="Write a model id, or ROUTE/model.")
+        raise InvalidArgument(f"{what} is empty.", hint="A model id, or ROUTE/model; as provider, a route id.")
     if len(text) > LONGEST or any(unicodedata.category(character)[0] == "C" for character in text):
         raise InvalidArgument(
-            f"A selector has at most {LONGEST} characters and no control characters.",
-            hint="list_models shows model ids.",
+            f"{what} has at most {LONGEST} characters and no control characters.", hint="list_models shows model ids."
         )
     return text
