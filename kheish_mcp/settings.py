@@ -170,10 +170,11 @@ def _state_root(given: _Given, option: str | None, transport: str | None) -> Pat
         return here
     import platformdirs
 
-    folder = platformdirs.user_data_path("kheish-mcp", appauthor=False)
-    if not folder.is_absolute():
-        raise ConfigError("There is no home folder for the state root.", hint="Name one with --state-root.")
-    return folder
+    with suppress(RuntimeError):  # without a home folder newer versions raise, and older ones give a relative path
+        folder = platformdirs.user_data_path("kheish-mcp", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise ConfigError("There is no home folder for the state root.", hint="Name one with --state-root.")
 
 
 def _is_made_here(folder: Path) -> bool:
@@ -211,7 +212,7 @@ class _Given:
     def path(self, option: str | None, variable: str, recorded: str | None = None) -> Path | None:
         """An absolute path; `~` is the home folder of the environment that was handed in."""
         chosen = self.text(option, variable) or recorded
-        if chosen is None:
+        if not chosen:
             return None
         if chosen.split("/")[0] == "~" and "HOME" in self.environ:
             chosen = self.environ["HOME"] + chosen[1:]
