@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,14 +13,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .errors import ConfigError, Json
+from .route_keys import ACCOUNT_KEYS, FLAGS, KEY_SOURCES, LIMITS, MODELS, ROUTE, TOP, Rule, is_url
 from .secret import Secret
 from .toml_positions import KeyPath, positions
 
 LARGEST: Final = 1 << 20
-MODEL_KEYS: Final = ("image_generation", "image_edit", "audio_generation", "transcription")
-FLAGS: Final = ("multimodal_input", "native_web_search", *MODEL_KEYS)
+SHOWN: Final = 64
 PATHS: Final = {"openrouter": "/api/v1", "openai": "/v1"}
-ACCOUNT_KEYS: Final = ("openai_auth_source", "openai_auth_file", "anthropic_auth_source", "anthropic_credentials_file")
+BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+SPOT: Final = re.compile(r"\(at line (\d+), column (\d+)\)$")
+EXAMPLE: Final = "See routes.example.toml."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One named way to a provider. `flags` are the capabilities that the file switches, `models` those it names."""
+    """One named way to a provider. `flags` are the capabilities that the file switches, `models` those it names.
+
+    At most one of `auth_ref` (a slot), `api_key_env` (a variable) and `api_key` is there. `base_url` ends without a
+    slash; None is the driver's own.
+    """
 
     route_id: str
     driver: str
@@ -58,87 +66,22 @@ class Routes:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """One key: what its value has to be, in words, and whether a value is that."""
-
-    must_be: str
-    allows: Callable[[Any], bool]
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and value == value.strip() and value.isprintable()
-
-
-def _is_amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
-
-
-def _is_url(value: Any) -> bool:
-    """Absolute http or https with a host; no user, query or fragment."""
-    if not _is_name(value) or any(character.isspace() for character in value) or "\\" in value:
-        return False
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        return False
-    plain = (
-        parts.username is None and parts.password is None and not (parts.query or parts.fragment or value[-1] in "?#")
-    )
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain
-
-
-def _is_models(value: Any) -> bool:
-    return _is_name(value) or (isinstance(value, list) and bool(value) and all(map(_is_name, value)))
-
-
-NAME: Final = _Rule("a text without blanks around it", _is_name)
-SWITCH: Final = _Rule("true or false", lambda value: isinstance(value, bool))
-AMOUNT: Final = _Rule("an amount in USD, 0 or more", _is_amount)
-TABLE: Final = _Rule("a table", lambda value: isinstance(value, dict))
-TOP: Final = {
-    "version": _Rule("1", lambda value: value == 1 and isinstance(value, int) and not isinstance(value, bool)),
-    "default_route": NAME,
-    "routes": TABLE,
-}
-ROUTE: Final = {
-    "driver": NAME,
-    "default_model": NAME,
-    "model_support": _Rule("family or any", lambda value: value in ("family", "any")),
-    "auth_ref": NAME,
-    "api_key_env": NAME,
-    "api_key": NAME,
-    "base_url": _Rule("an absolute http(s) URL without user, query or fragment", _is_url),
-    **dict.fromkeys(FLAGS, SWITCH),
-    "models": TABLE,
-    "limits": TABLE,
-    "preferences": TABLE,
-}
-MODELS: Final = dict.fromkeys(MODEL_KEYS, _Rule("a model id, or a list of them", _is_models))
-LIMITS: Final = {
-    "max_concurrency": _Rule(
-        "a whole number from 1 to 64", lambda value: isinstance(value, int) and value is not True and 1 <= value <= 64
-    ),
-    "max_cost_usd_per_call": AMOUNT,
-    "max_cost_usd_per_day": AMOUNT,
-}
-
-
 def read_routes(path: Path, *, drivers: Mapping[str, frozenset[str]], default_route: str | None = None) -> Routes:
-    """The routes of a file; ConfigError names the file, and never quotes what stands in it."""
+    """The routes of a file of at most 1 MiB; ConfigError names the file, and never quotes what stands in it."""
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8") if len(data) <= LARGEST else ""
+        if path.exists() and not path.is_file():  # a pipe of that name would hold the daemon for ever
+            raise ConfigError(f"{path}: the routes file is not a file.", hint="Name it with --routes-file.")
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
     except OSError as error:
-        hint = "Name it with --routes-file, or leave that out for the built-in routes."
+        hint = "Name it with --routes-file or KHEISH_ROUTES_FILE, or leave both out for the built-in routes."
         raise ConfigError(f"{path}: the routes file cannot be read ({error.strerror}).", hint=hint) from None
+    if len(data) > LARGEST:
+        raise ConfigError(f"{path}: the routes file is larger than {LARGEST:,} bytes.", hint="A page or two will do.")
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: the routes file is not UTF-8.", hint="Save it as UTF-8.") from None
-    if len(data) > LARGEST:
-        raise ConfigError(
-            f"{path}: the routes file is larger than {LARGEST:,} bytes.", hint="It should be a page or two."
-        )
     return parse_routes(text, source=path, drivers=drivers, default_route=default_route)
 
 
@@ -148,26 +91,26 @@ def parse_routes(
     """The routes of a text; `drivers` maps each driver to the capability flags that it has a backend for.
 
     `default_route` overrides the file's own. ConfigError for anything that cannot be meant, with file, line, column,
-    key and the nearest known key.
+    key and the nearest known key in its message and in `details`, and never with a value.
     """
     try:
         loaded = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line, column = _syntax_spot(str(error), text)
-        raise ConfigError(
-            f"{source}:{line}:{column}: this is not valid TOML.", hint="See routes.example.toml."
-        ) from None
-    except RecursionError:
-        raise ConfigError(f"{source}: values are nested too deeply.", hint="See routes.example.toml.") from None
+        match = SPOT.search(str(error))  # the message itself may quote the file
+        spot = (int(match[1]), int(match[2])) if match else (text.count("\n") + 1, len(text) - text.rfind("\n"))
+        raise _refusal(source, spot, "this is not valid TOML.") from None
+    except (ValueError, RecursionError):
+        raise _refusal(source, (1, 1), "a number is too long, or values are nested too deeply.") from None
     return _File(source, positions(text), drivers).routes(loaded, default_route)
 
 
-def _syntax_spot(message: str, text: str) -> tuple[int, int]:
-    """Line and column from tomllib's message, which may quote the file and is therefore not shown."""
-    import re
-
-    match = re.search(r"\(at line (\d+), column (\d+)\)", message)
-    return (int(match[1]), int(match[2])) if match else (text.count("\n") + 1, 1)
+def _refusal(source: Path, spot: tuple[int, int], what: str, hint: str = EXAMPLE, **details: Json) -> ConfigError:
+    line, column = spot
+    return ConfigError(
+        f"{source}:{line}:{column}: {what}",
+        hint=hint,
+        details={"file": str(source), "line": line, "column": column, **details},
+    )
 
 
 class _File:
@@ -181,152 +124,161 @@ class _File:
         self.drivers = drivers
         self.warnings: list[str] = []
 
-    def routes(self, loaded: Mapping[str, Any], default_route: str | None) -> Routes:
+    def routes(self, loaded: Mapping[str, Any], override: str | None) -> Routes:
         self._check((), loaded, TOP)
         tables: Mapping[str, Any] = loaded.get("routes", {})
         if not tables:
-            raise self._error((), "there is no route in it", "Add one: [routes.openrouter].")
+            raise self._error(("routes",), "it holds no route", "Add one: [routes.openrouter].")
         routes = {route_id: self._route(route_id, table) for route_id, table in tables.items()}
-        default = self._default(loaded, routes, default_route)
+        default = self._default(loaded.get("default_route"), tuple(routes), override)
         ordered = [routes.pop(default), *(routes[route_id] for route_id in sorted(routes))]
         return Routes(tuple(ordered), default, self.source, tuple(self.warnings))
 
-    def _default(self, loaded: Mapping[str, Any], routes: Mapping[str, Route], override: str | None) -> str:
-        named = override or loaded.get("default_route")
-        if named is None and len(routes) == 1:
-            return next(iter(routes))
-        if named is None:
-            raise self._error(
-                (), "default_route is missing, and there are several routes", f"One of: {', '.join(routes)}."
-            )
-        if named not in routes:
-            spot: KeyPath = () if override else ("default_route",)
-            raise self._error(spot, "default_route names no route of this file", _nearest(named, routes))
-        return str(named)
+    def _default(self, named: str | None, known: tuple[str, ...], override: str | None) -> str:
+        path = ("default_route",)
+        if named is not None and named not in known:
+            raise self._error(path, "it names no route of this file", known=known, name=named)
+        if override is not None and override not in known:
+            what = "--default-route or KHEISH_DEFAULT_ROUTE names no route of this file"
+            raise self._error((), what, known=known, name=override)
+        if override is None and named is None and len(known) > 1:
+            raise self._error(path, "it is missing, and there are several routes", f"One of: {_listed(known)}.")
+        return override or named or known[0]
 
     def _route(self, route_id: str, table: Any) -> Route:
         path: KeyPath = ("routes", route_id)
-        if (
-            not route_id
-            or "/" in route_id
-            or any(character.isspace() for character in route_id)
-            or not route_id.isprintable()
-        ):
+        if not route_id or "/" in route_id or not route_id.isprintable() or re.search(r"\s", route_id):
             raise self._error(path, "a route id is not empty and holds neither / nor white space", "Rename the route.")
         if not isinstance(table, dict):
-            raise self._error(path, "it must be a table", f"Write [routes.{route_id}].")
-        self._driver(path, table)
+            raise self._error(path, "it must be a table", f"Write [routes.{_written(route_id)}].")
+        self._accounts(path, table)
         self._check(path, table, ROUTE)
+        self._driver(path, table)
         self._credentials(path, table)
-        flags = {flag: bool(table[flag]) for flag in FLAGS if flag in table}
-        self._backends(path, table["driver"], flags)
-        return Route(
-            route_id=route_id,
-            driver=table["driver"],
-            default_model=table.get("default_model"),
-            model_support=table.get("model_support", "family"),
-            auth_ref=table.get("auth_ref"),
-            api_key_env=table.get("api_key_env"),
-            api_key=Secret(table["api_key"]) if "api_key" in table else None,
-            base_url=with_path(table["base_url"], table["driver"]) if "base_url" in table else None,
-            flags=flags,
-            models=self._models((*path, "models"), table.get("models", {})),
-            limits=self._limits((*path, "limits"), table.get("limits", {})),
-            preferences=table.get("preferences", {}),
-        )
+        self._check((*path, "models"), table.get("models", {}), MODELS)
+        self._check((*path, "limits"), table.get("limits", {}), LIMITS)
+        return _route(route_id, table)
+
+    def _accounts(self, path: KeyPath, table: Mapping[str, Any]) -> None:
+        account = next((key for key in table if key in ACCOUNT_KEYS), None)
+        if account is not None and table.get("driver") == "openrouter":
+            what = "OpenRouter routes are API-key routes and take no account login"
+            raise self._error((*path, account), what, "Seal a key with `secrets set` and name it with auth_ref.")
 
     def _driver(self, path: KeyPath, table: Mapping[str, Any]) -> None:
         driver = table.get("driver")
         if driver is None:
-            raise self._error(path, "driver is missing", f"One of: {', '.join(sorted(self.drivers))}.")
+            raise self._error((*path, "driver"), "it is missing", f"One of: {_listed(sorted(self.drivers))}.")
         if driver not in self.drivers:
-            raise self._error((*path, "driver"), "there is no such driver", _nearest(driver, self.drivers))
-        accounts = [key for key in ACCOUNT_KEYS if key in table]
-        if driver == "openrouter" and accounts:
-            raise self._error(
-                (*path, accounts[0]), "OpenRouter routes are API-key routes and take no account login", "Use auth_ref."
-            )
+            raise self._error((*path, "driver"), "there is no such driver", known=sorted(self.drivers), name=driver)
         if driver != "local" and "default_model" not in table:
-            raise self._error(path, "default_model is missing", 'Such as default_model = "openai/gpt-5.4-mini".')
+            example = 'Such as default_model = "openai/gpt-5.4-mini".'
+            raise self._error((*path, "default_model"), "it is missing", example)
+        for flag in FLAGS:
+            if table.get(flag) and flag not in self.drivers[driver]:
+                what = f"the driver {driver} has no backend for it, so it cannot be switched on"
+                raise self._error((*path, flag), what, "Take the line out.")
 
     def _credentials(self, path: KeyPath, table: Mapping[str, Any]) -> None:
-        named = [key for key in ("auth_ref", "api_key_env", "api_key") if key in table]
+        named = [key for key in table if key in KEY_SOURCES]
         if len(named) > 1:
             raise self._error((*path, named[1]), f"{named[0]} is there already", "A route has one source for its key.")
         if named == ["api_key"]:
-            where = self._where((*path, "api_key"))
-            self.warnings.append(f"{where}: the key stands in the file; `secrets set` and auth_ref would seal it.")
+            line, column = self._spot((*path, "api_key"))
+            self.warnings.append(
+                f"{self.source}:{line}:{column}: the key stands in the file; `secrets set` and auth_ref would seal it."
+            )
 
-    def _backends(self, path: KeyPath, driver: str, flags: Mapping[str, bool]) -> None:
-        for flag, wanted in flags.items():
-            if wanted and flag not in self.drivers[driver]:
-                raise self._error((*path, flag), f"the driver {driver} has no backend for it", "Take the line out.")
-
-    def _models(self, path: KeyPath, table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-        self._check(path, table, MODELS)
-        return {key: (value,) if isinstance(value, str) else tuple(value) for key, value in table.items()}
-
-    def _limits(self, path: KeyPath, table: Mapping[str, Any]) -> Limits:
-        self._check(path, table, LIMITS)
-        return Limits(**table)
-
-    def _check(self, path: KeyPath, table: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:
-        """Every key is known and its value is what it must be; neither error quotes a value."""
+    def _check(self, path: KeyPath, table: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+        """Every key is known and its value is what it must be."""
         for key, value in table.items():
             rule = rules.get(key)
             if rule is None:
-                raise self._error((*path, key), "there is no such key", _nearest(key, rules))
+                raise self._error((*path, key), "there is no such key", known=rules, name=key)
             if not rule.allows(value):
-                raise self._error((*path, key), f"it must be {rule.must_be}", "See routes.example.toml.")
+                raise self._error((*path, key), f"it must be {rule.must_be}")
 
-    def _where(self, path: KeyPath) -> str:
-        line, column = next((self.spots[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.spots), (1, 1))
-        return f"{self.source}:{line}:{column}"
+    def _spot(self, path: KeyPath) -> tuple[int, int]:
+        """Where a key stands; where it is missing, its table, and at last the beginning of the file."""
+        return next((self.spots[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.spots), (1, 1))
 
-    def _error(self, path: KeyPath, what: str, hint: str) -> ConfigError:
-        table = f" in [{'.'.join(path[:-1])}]" if len(path) > 1 else ""
-        key = f"{path[-1][:64]}{table}: " if path else ""
-        return ConfigError(f"{self._where(path)}: {key}{what}.", hint=hint)
+    def _error(
+        self, path: KeyPath, what: str, hint: str = EXAMPLE, *, known: Collection[str] = (), name: str = ""
+    ) -> ConfigError:
+        """The refusal of a key; with `known`, it names the one nearest to `name`, and its hint lists them."""
+        near = get_close_matches(name[:SHOWN], list(known), 1)
+        hint = f"Known: {_listed(known)}." if known else hint
+        table, key = ".".join(map(_written, path[:-1])), _written(path[-1]) if path else ""
+        place = f"{key} in [{table}]: " if table else f"{key}: " if key else ""
+        guess = f"; did you mean {_written(near[0])}?" if near else "."
+        details: dict[str, Json] = {"table": table, "key": key, **({"nearest": near[0]} if near else {})}
+        return _refusal(self.source, self._spot(path), f"{place}{what}{guess}", hint, **details)
 
 
-def _nearest(name: object, known: Mapping[str, object]) -> str:
-    near = get_close_matches(str(name), known, 1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+def _route(route_id: str, table: Mapping[str, Any]) -> Route:
+    """The route of a table that was checked."""
+    models = {
+        key: (value,) if isinstance(value, str) else tuple(value) for key, value in table.get("models", {}).items()
+    }
+    return Route(
+        route_id=route_id,
+        driver=table["driver"],
+        default_model=table.get("default_model"),
+        model_support=table.get("model_support", "family"),
+        auth_ref=table.get("auth_ref"),
+        api_key_env=table.get("api_key_env"),
+        api_key=Secret(table["api_key"]) if "api_key" in table else None,
+        base_url=_with_path(table["base_url"], table["driver"]) if "base_url" in table else None,
+        flags={flag: table[flag] for flag in FLAGS if flag in table},
+        models=models,
+        limits=Limits(**table.get("limits", {})),
+        preferences=table.get("preferences", {}),
+    )
 
 
-def with_path(base_url: str, driver: str) -> str:
+def _written(key: str) -> str:
+    """A key as TOML writes it, without control characters and cut where it is too long to be one."""
+    return key if BARE.fullmatch(key) and len(key) <= SHOWN else json.dumps(key[:SHOWN])
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(map(_written, keys))
+
+
+def _with_path(base_url: str, driver: str) -> str:
     """A base URL with the driver's own path where it has none, and without a slash at its end."""
     trimmed = base_url.rstrip("/")
-    return trimmed + PATHS.get(driver, "") if not urlsplit(trimmed).path else trimmed
+    return trimmed if urlsplit(trimmed).path else trimmed + PATHS.get(driver, "")
 
 
 def builtin_routes(
     *, openrouter: bool, base_url: str | None = None, by_slot: bool = False, default_route: str | None = None
 ) -> Routes:
-    """The routes where there is no file: local always, openrouter first while there is a key for it.
+    """The routes where there is no file: local always, and before it openrouter while there is a key for it.
 
-    `by_slot` says that the key is the slot openrouter.primary and not OPENROUTER_API_KEY.
+    `by_slot` says that the key is the slot openrouter.primary; else it is OPENROUTER_API_KEY, which as a variable
+    beats the slot where both are there. ConfigError for a `base_url` or a `default_route` that cannot be meant.
     """
     local = Route("local", "local")
-    routes = (local,)
-    if openrouter:
-        if base_url is not None and not _is_url(base_url):
-            raise ConfigError(
-                "OPENROUTER_BASE_URL is not an absolute http(s) URL.", hint="Such as https://host/api/v1."
-            )
-        remote = Route(
-            "openrouter",
-            "openrouter",
-            "openai/gpt-5.4-mini",
-            "any",
-            auth_ref="openrouter.primary" if by_slot else None,
-            api_key_env=None if by_slot else "OPENROUTER_API_KEY",
-            base_url=with_path(base_url, "openrouter") if base_url else None,
+    routes = (_openrouter(base_url, by_slot=by_slot), local) if openrouter else (local,)
+    ordered = sorted(routes, key=lambda route: route.route_id != default_route)
+    if default_route is not None and ordered[0].route_id != default_route:
+        raise ConfigError(
+            "The default route is none of the built-in routes.",
+            hint="local is always there; openrouter while OPENROUTER_API_KEY or the slot openrouter.primary is.",
         )
-        routes = (remote, local)
-    known = {route.route_id: route for route in routes}
-    if default_route is not None and default_route not in known:
-        raise ConfigError("The default route is none of the built-in routes.", hint=f"Known: {', '.join(known)}.")
-    first = default_route or routes[0].route_id
-    rest = tuple(route for route in routes if route.route_id != first)
-    return Routes((known[first], *rest), first)
+    return Routes(tuple(ordered), ordered[0].route_id)
+
+
+def _openrouter(base_url: str | None, *, by_slot: bool) -> Route:
+    if base_url is not None and not is_url(base_url):
+        raise ConfigError("OPENROUTER_BASE_URL is not an absolute http(s) URL.", hint="Such as https://host/api/v1.")
+    return Route(
+        "openrouter",
+        "openrouter",
+        "openai/gpt-5.4-mini",
+        "any",
+        auth_ref="openrouter.primary" if by_slot else None,
+        api_key_env=None if by_slot else "OPENROUTER_API_KEY",
+        base_url=_with_path(base_url, "openrouter") if base_url is not None else None,
+    )
