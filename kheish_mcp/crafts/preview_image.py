@@ -39,4 +39,5 @@ def _is_clear(picture: Image.Image) -> bool:
     """Whether anything shines through; an alpha channel that is full says nothing."""
     if not picture.has_transparency_data:
         return False
-    return picture.convert("RGBA").getextrema()[3][0] < 255  # type: ignore[index, operator]  # RGBA has four pairs
+    lowest, _ = picture.convert("RGBA").getchannel("A").getextrema()
+    return isinstance(lowest, int) and lowest < 255
