@@ -15,7 +15,7 @@ STEPS: tuple[tuple[str, list[str]], ...] = (
     ("lint", [PYTHON, "-m", "ruff", "check", "--quiet", "."]),
     ("types", [PYTHON, "-m", "mypy", "--no-error-summary"]),
     ("tests", [PYTHON, "-m", "pytest", "-q"]),
-    ("clients of every age", [PYTHON, "-m", "pytest", "-q", "tests/clients"]),
+    ("clients of every age", [PYTHON, "-m", "pytest", "-q", "-o", "addopts=-ra", "tests/clients"]),
 )
 
 

@@ -1,0 +1,65 @@
+"""The official Python client of 2025 and 2026, in environments of their own: each lists, calls and reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import environment
+
+PROBE = Path(__file__).with_name("probe.py")
+# Version to the newest revision that it speaks; 2.x is this environment's own client, see tests/test_stdio_tools.py.
+CLIENTS = {"1.9.4": "2025-03-26", "1.13.1": "2025-06-18", "1.30.0": "2025-11-25"}
+
+
+@pytest.fixture(scope="session", params=CLIENTS)
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A version with the Python of an environment that holds it."""
+    version: str = request.param
+    folder = tmp_path_factory.mktemp("client")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    done = subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", f"mcp=={version}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"mcp {version} could not be installed: {done.stderr.strip().splitlines()[-1:]}")
+    return version, python
+
+
+def test_a_client_of_its_age_lists_calls_and_reads(client: tuple[str, Path], state_root: Path):
+    version, python = client
+    seen = probe(python, state_root)
+    revision = CLIENTS[version]
+    assert seen["revision"] == revision
+    assert {"generate_image", "edit_image", "generate_audio", "transcribe_audio"} <= set(seen["tools"])
+    links = ["resource_link"] if revision >= "2025-06-18" else []
+    assert seen["picture"] == ["text", "image", *links]
+    assert seen["speech"] == ["text", "audio", *links]
+    assert seen["structured"] == seen["output_schemas"] == (revision >= "2025-06-18")
+    assert seen["asset"] in seen["resources"]
+    assert seen["read_bytes"] == pytest.approx(seen["byte_length"], abs=2)
+    assert seen["refused"] == [True, "invalid_argument"]
+
+
+def probe(python: Path, state_root: Path) -> dict[str, Any]:
+    """What the old client saw."""
+    env = environment(state_root)
+    done = subprocess.run(
+        [str(python), str(PROBE), sys.executable, "-m", "kheish_mcp", "serve", "--transport", "stdio"],
+        input=json.dumps(env) + "\n",
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
