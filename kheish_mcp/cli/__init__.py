@@ -14,6 +14,7 @@ from ..errors import KheishError, UsageError
 from .frame import GLOBAL, Frame, hoisted, tell
 
 COMMANDS: Final = {
+    "serve": "Serve MCP clients over stdio or HTTP.",
     "secrets": "The sealed store of provider keys: generate, init, set, list, get, delete, rekey.",
     "assets": "The kept files: list, get, import, export, delete, gc, verify.",
     "costs": "What was spent, by route, model, tool or day.",
