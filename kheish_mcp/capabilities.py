@@ -180,7 +180,7 @@ class Transcription(Capability):
 
 
 class MultimodalInput(Capability):
-    """A text model that looks at pictures; a flag of the runtime view until text runs exist."""
+    """Text models that look at pictures. A flag without a method: TextGeneration.sees tells which models do."""
 
     flag = "multimodal_input"
     phrase = "takes images into text runs"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 from .capabilities import CAPABILITIES, Capability, Driver
+from .conversation import TextGeneration
 from .errors import CapabilityUnavailable, InvalidArgument, NotFound
 from .selectors import select
 
 C = TypeVar("C", bound=Capability)
+# Text has a row, but no switch: it is none of the capabilities that the runtime view and routes.toml name.
+KINDS: Final[tuple[type[Capability], ...]] = (*CAPABILITIES, TextGeneration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Absence:
 class Offer:
     """What one route brings to the catalog: its driver, or the one reason why nothing of it can be used.
 
-    `flags` are the capabilities that routes.toml switches, `models` those that it names per flag.
+    `flags` are the capabilities that routes.toml switches, `models` those that it names per flag, and as `text` the
+    route's default model.
     """
 
     route_id: str
@@ -68,7 +72,7 @@ class Catalog:
         self.offers = tuple(offers)
         self.trouble = trouble
         self.routes: Mapping[str, str] = {offer.route_id: offer.driver_name for offer in self.offers}
-        self._rows = {kind: tuple(_cell(kind, offer) for offer in self.offers) for kind in CAPABILITIES}
+        self._rows = {kind: tuple(_cell(kind, offer) for offer in self.offers) for kind in KINDS}
 
     def row(self, kind: type[Capability]) -> tuple[Cell, ...]:
         """Every route's cell for a capability, in order."""

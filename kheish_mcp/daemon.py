@@ -12,6 +12,7 @@ import anyio
 
 from .capabilities import Driver
 from .catalog import Absence, Catalog, Offer
+from .conversation import TextGeneration
 from .drivers import DRIVERS, flags_by_driver, open_driver
 from .drivers.http import Endpoint
 from .errors import ConfigError, JsonObject, KheishError, NotFound
@@ -110,7 +111,7 @@ class Inventories:
             provider=kind.provider,
             base_url=route.base_url or kind.default_base_url,
             flags=route.flags,
-            models=route.models,
+            models=_models(route),
         )
         try:
             key = self._key(route)
@@ -149,6 +150,11 @@ class Inventories:
         """Closes every driver that was opened."""
         for driver in self._drivers.values():
             await driver.close()
+
+
+def _models(route: Route) -> dict[str, tuple[str, ...]]:
+    """The models that a route names by capability flag; its default model is the one for text."""
+    return {**route.models, **({TextGeneration.flag: (route.default_model,)} if route.default_model else {})}
 
 
 class Daemon:

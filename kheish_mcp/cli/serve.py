@@ -38,7 +38,9 @@ def serve(
         routes_file=routes_file,
         default_route=default_route,
     )
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
     anyio.run(_over_stdio, settings, strict)
 
 
