@@ -67,7 +67,7 @@ class KheishServer(Server[Any]):
             "kheish",
             version=__version__,
             title="Kheish",
-            description="Pictures, speech and transcripts from a daemon that owns the keys, the routes and the files.",
+            description="Pictures, speech and transcripts, kept as assets.",
             instructions=INSTRUCTIONS,
             cache_hints={"resources/templates/list": CacheHint(3_600_000, "public")},
             on_list_tools=self.list_tools,
@@ -210,10 +210,10 @@ def described(tool: Tool, revision: str) -> t.Tool:
         input_schema=schema_of(tool.input),
         output_schema=dict(tool.output_schema) if tool.output_schema and recent else None,
         annotations=t.ToolAnnotations(
-            title=tool.title,
+            title=None if recent else tool.title,
             read_only_hint=not tool.writes,
             destructive_hint=False,
-            idempotent_hint=not tool.spends and not tool.writes,
+            idempotent_hint=True if not tool.spends and not tool.writes else None,
             open_world_hint=tool.spends,
         ),
     )

@@ -31,15 +31,13 @@ class Input(BaseModel):
 class MediaInput(Input):
     """The arguments that every tool that makes or hears media shares."""
 
-    provider: str | None = Field(None, max_length=128, description="Route id to use, as list_models shows it.")
+    provider: str | None = Field(None, max_length=128, description="Route id.")
     model: str | None = Field(None, max_length=256, description="Model id, or ROUTE/model.")
     wait_seconds: float | None = Field(
-        None, ge=0, le=300, description="Seconds to wait, 0-300 (default 45); then a job_id is returned for get_job."
+        None, ge=0, le=300, description="0-300, default 45; then a job_id comes instead."
     )
-    preview: Preview = Field("auto", description="Inline picture or sound: auto = small picture, none, full.")
-    save_as: str | None = Field(
-        None, max_length=1024, description="Also save to this path under the workspace root; never overwrites."
-    )
+    preview: Preview = Field("auto", description="How much is shown inline.")
+    save_as: str | None = Field(None, max_length=1024, description="Workspace path for a copy; never overwrites.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +168,10 @@ def _flat(node: Any, definitions: Mapping[str, Any]) -> Any:
     branches = [branch for branch in merged.pop("anyOf", []) if branch.get("type") != "null"]
     if len(branches) == 1:
         merged = {**branches[0], **merged}
-    if merged.get("default", ...) is None:
-        del merged["default"]
+    # Hosts drop patterns or mistake them; the server asks for them all the same, and a default is what it takes anyway.
+    for key in ("pattern", "default"):
+        if not isinstance(merged.get(key), dict):
+            merged.pop(key, None)
     if "title" in merged and isinstance(merged["title"], str):
         del merged["title"]
     return {key: _flat(value, definitions) for key, value in merged.items()}

@@ -15,20 +15,19 @@ from .pictures import PictureInput, collect, divide, finish, request_of
 
 
 class EditImage(PictureInput):
-    """Changes pictures by words and keeps the results as new assets; the sources stay as they are.
+    """Changes pictures by words and keeps the results as new assets.
 
-    On a route with driver local the prompt is a list of exact operations, run in order, such as:
-    crop 10,10,400,300; resize 512; rotate 90; flip horizontal; grayscale; blur 3; text "Hi" at 20,40.
-    list_models names all of them. Costs money on a provider's route.
+    On a local route the prompt is exact operations in order, such as: crop 10,10,400,300; resize 512; rotate 90;
+    flip horizontal; grayscale; blur 3; text "Hi" at 20,40. list_models names all. Costs money on a provider's route.
     """
 
     image_asset_ids: list[str] | None = Field(
         None,
         max_length=16,
-        description="1-16 pictures, the subject first: asset ids, asset://, https:// or data: URIs, or workspace "
-        "paths. Left out: the picture of your last image call.",
+        description="1-16 pictures, the subject first: asset ids, asset://, https:// or data: URIs, workspace paths. "
+        "Left out: your last picture.",
     )
-    mask: str | None = Field(None, description="Picture reference: only what is white or painted in it may change.")
+    mask: str | None = Field(None, description="Picture reference: only its white or painted parts may change.")
 
 
 async def run(given: EditImage, call: Call) -> Outcome:

@@ -22,9 +22,9 @@ class OutputPart(Input):
 
 
 class EmitOutput(Input):
-    """Publishes texts and assets to the user as one answer, in the order given. Generated audio is only heard this way.
+    """Publishes texts and assets to the user as one answer, in order. Generated audio is only heard this way.
 
-    Give content, or parts (texts and assets in order), or artifact_ids, or several of them.
+    Give content, parts or artifact_ids.
     """
 
     content: str | None = Field(None, max_length=100_000, description="Text shown first.")

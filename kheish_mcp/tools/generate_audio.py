@@ -18,10 +18,9 @@ from .paid import keep_paid, origin, run_as_job, save_copies, shown, spend, tota
 
 
 class GenerateAudio(MediaInput):
-    """Speaks a text exactly as written and keeps the sound as an asset. Long texts are split at sentences and joined.
+    """Speaks a text of any length exactly as written and keeps the sound as an asset.
 
-    The user hears nothing yet: pass the asset id to emit_output, or tell the user the path. list_models shows voices.
-    Costs money on a provider's route.
+    The user hears it only through emit_output or its path. list_models shows voices. Costs money on a provider's route.
     """
 
     input: str = Field(min_length=1, max_length=200_000, description="The text to speak, any length.")

@@ -11,10 +11,10 @@ from .pictures import PictureInput, collect, divide, finish, request_of
 
 
 class GenerateImage(PictureInput):
-    """Makes pictures from words and keeps them as assets. Gives asset ids, file paths or links, and a small preview.
+    """Makes pictures from words and keeps them as assets: gives their ids, paths and a small preview.
 
-    On a route with driver local the prompt must be a whole SVG document (<svg ...>...</svg>), which is drawn exactly.
-    Costs money on a provider's route. To show a picture to the user, pass its id to emit_output.
+    A local route draws exactly what a whole SVG document (<svg ...>...</svg>) says, and nothing else. Costs money on a
+    provider's route. emit_output shows a picture to the user.
     """
 
 

@@ -22,15 +22,14 @@ class GetJob(Input):
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "job_id": {"type": "string", "description": "The job."},
+        "job_id": {"type": "string"},
         "status": {
             "type": "string",
             "enum": ["working", "completed", "failed", "cancelled"],
-            "description": "Its state.",
         },
-        "progress": {"type": ["string", "null"], "description": "How it goes, in a sentence."},
-        "result": {"type": "object", "description": "The tool's result object, when completed."},
-        "error": {"type": "object", "description": "The refusal, when failed or cancelled."},
+        "progress": {"type": ["string", "null"]},
+        "result": {"type": "object"},
+        "error": {"type": "object"},
     },
     "required": ["job_id", "status"],
 }

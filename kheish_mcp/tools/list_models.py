@@ -28,8 +28,8 @@ class ListModels(Input):
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "models": {"type": "array", "items": {"type": "object"}, "description": "id, route_id, capabilities and more."},
-        "truncated": {"type": "boolean", "description": "Whether there are more than limit."},
+        "models": {"type": "array", "items": {"type": "object"}},
+        "truncated": {"type": "boolean"},
     },
     "required": ["models", "truncated"],
 }

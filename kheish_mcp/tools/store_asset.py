@@ -12,7 +12,7 @@ from .base import Call, Input, Outcome, Tool
 class StoreAsset(Input):
     """Keeps a file as an asset whose id every tool accepts: a workspace path, an https:// URL or a data: URI."""
 
-    source: str = Field(min_length=1, description="A path under the workspace root, an https:// URL or a data: URI.")
+    source: str = Field(min_length=1, description="Workspace path, https:// URL or data: URI.")
     label: str | None = Field(None, max_length=200, description="A name to find it by.")
     media_type: str | None = Field(None, max_length=100, description="Checked against the bytes, e.g. image/png.")
     kind: Literal["file", "microphone_segment"] = Field("file", description="microphone_segment: wav or webm only.")
@@ -21,15 +21,15 @@ class StoreAsset(Input):
 ASSET_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "asset_id": {"type": "string", "description": "The id that every tool accepts."},
-        "uri": {"type": "string", "description": "asset:// URI, readable as a resource."},
-        "media_type": {"type": "string", "description": "What the bytes are."},
-        "file_name": {"type": "string", "description": "A safe name."},
-        "byte_length": {"type": "integer", "description": "Size in bytes."},
-        "sha256": {"type": "string", "description": "Digest of the bytes, hex."},
-        "width": {"type": ["integer", "null"], "description": "Pixels."},
-        "height": {"type": ["integer", "null"], "description": "Pixels."},
-        "duration_s": {"type": ["number", "null"], "description": "Seconds of sound."},
+        "asset_id": {"type": "string"},
+        "uri": {"type": "string"},
+        "media_type": {"type": "string"},
+        "file_name": {"type": "string"},
+        "byte_length": {"type": "integer"},
+        "sha256": {"type": "string"},
+        "width": {"type": ["integer", "null"]},
+        "height": {"type": ["integer", "null"]},
+        "duration_s": {"type": ["number", "null"]},
     },
     "required": ["asset_id", "uri", "media_type", "file_name", "byte_length", "sha256"],
 }
