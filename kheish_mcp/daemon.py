@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import anyio
 
-from .capabilities import Driver
-from .catalog import Absence, Catalog, Offer
-from .conversation import TextGeneration
-from .drivers import DRIVERS, flags_by_driver, open_driver
-from .drivers.http import Endpoint
-from .errors import ConfigError, JsonObject, KheishError, NotFound
+from .errors import JsonObject
+from .inventory import Inventories, Inventory
 from .listeners import Listeners
-from .routes import Route, Routes, builtin_routes, read_routes
 from .runtime import runtime_view
-from .secret import Secret
 from .settings import Settings
 from .sources.references import References
 from .sources.web import Web
@@ -38,123 +32,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
 DRAIN_S: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """The routes as last read, the catalog made of them, and what is wrong with routes.toml if anything is."""
-
-    routes: Routes | None
-    catalog: Catalog
-    trouble: str | None = None
-
-    @property
-    def listed(self) -> tuple[str, ...]:
-        """The names in tools/list."""
-        return tuple(tool.name for tool in TOOLS if tool.listed_by(self.catalog))
-
-
-class Inventories:
-    """Reads routes and slots into an inventory, and keeps one driver per endpoint for as long as it is in use."""
-
-    def __init__(self, settings: Settings, auth: AuthStore, workers: Workers) -> None:
-        self.settings = settings
-        self.auth = auth
-        self.workers = workers
-        self._drivers: dict[tuple[str, Endpoint], Driver] = {}
-
-    def signature(self) -> tuple[object, ...]:
-        """Changes whenever a new look could find something else."""
-        path = self.settings.routes_file
-        try:
-            stat = path.stat() if path is not None else None
-        except OSError:
-            stat = None
-        return self.auth.signature(), stat and (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-
-    def read(self, earlier: Inventory | None = None) -> Inventory:
-        """The inventory now; a routes file that cannot be used leaves the earlier routes standing, with the error."""
-        trouble: str | None = None
-        routes: Routes | None = earlier.routes if earlier is not None else None
-        try:
-            routes = self._routes()
-        except ConfigError as error:
-            trouble = error.message
-        offers = [self._offer(route) for route in routes.routes] if routes is not None else []
-        reason = trouble if routes is None else None
-        return Inventory(routes, Catalog(offers, trouble=reason), trouble)
-
-    def _routes(self) -> Routes:
-        settings = self.settings
-        if settings.routes_file is not None:
-            return read_routes(settings.routes_file, drivers=flags_by_driver(), default_route=settings.default_route)
-        has_key, has_slot = settings.openrouter_api_key is not None, self._has_slot("openrouter.primary")
-        return builtin_routes(
-            openrouter=has_key or has_slot,
-            base_url=settings.openrouter_base_url,
-            by_slot=not has_key,
-            default_route=settings.default_route,
-        )
-
-    def _has_slot(self, ref: str) -> bool:
-        try:
-            return any(slot.slot_id == ref for slot in self.auth.list())
-        except KheishError:
-            return False
-
-    def _offer(self, route: Route) -> Offer:
-        kind = DRIVERS[route.driver]
-        offer = Offer(
-            route.route_id,
-            route.driver,
-            None,
-            provider=kind.provider,
-            base_url=route.base_url or kind.default_base_url,
-            flags=route.flags,
-            models=_models(route),
-        )
-        try:
-            key = self._key(route)
-        except KheishError as error:
-            return replace(offer, absence=Absence(route.route_id, error.message.rstrip("."), error.hint))
-        if key is None and kind.needs_key:
-            name = route.auth_ref or f"{route.driver}.primary"
-            fix = f"kheish-daemon secrets set {name} --provider {route.driver}"
-            return replace(offer, absence=Absence(route.route_id, "it has no key", fix))
-        endpoint = Endpoint(route.route_id, offer.base_url or "", key, route.preferences)
-        return replace(offer, driver=self._driver(route.driver, endpoint))
-
-    def _key(self, route: Route) -> Secret | None:
-        """The route's key; refuses with a reason where a slot is missing, of another provider, or cannot be opened."""
-        if route.api_key is not None:
-            return route.api_key
-        if route.api_key_env is not None:
-            return self.settings.variable(route.api_key_env)
-        if route.auth_ref is None:
-            return None
-        slot = self.auth.get(route.auth_ref)
-        if slot.provider != route.driver:
-            raise NotFound(
-                f"slot {slot.slot_id} holds a key for {slot.provider}, and the route needs one for {route.driver}",
-                hint=f"kheish-daemon secrets set {slot.slot_id} --provider {route.driver}",
-            )
-        return self.auth.open(route.auth_ref)
-
-    def _driver(self, name: str, endpoint: Endpoint) -> Driver:
-        known = self._drivers.get((name, endpoint))
-        if known is None:
-            known = self._drivers[name, endpoint] = open_driver(name, endpoint, self.workers)
-        return known
-
-    async def close(self) -> None:
-        """Closes every driver that was opened."""
-        for driver in self._drivers.values():
-            await driver.close()
-
-
-def _models(route: Route) -> dict[str, tuple[str, ...]]:
-    """The models that a route names by capability flag; its default model is the one for text."""
-    return {**route.models, **({TextGeneration.flag: (route.default_model,)} if route.default_model else {})}
 
 
 class Daemon:
