@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -205,7 +205,13 @@ CAPABILITIES: tuple[type[Capability], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What is known of one model of one driver, for list_models; `price` is a sentence, `note` how to use it."""
+    """What is known of one model of one driver; empty and None where it is not known, which forbids nothing.
+
+    `price` is a sentence and `note` how to use it. `inputs` and `outputs` are modalities (text, image, audio, file,
+    speech, transcription ...). `prices` are USD by unit: image_out, image_out:2k, megapixel_out, image_token_out,
+    image_in, character, second, token_in, token_out, audio_token_in, audio_token_out, request. `sizes` are tiers and
+    WxH; `most_pictures` is what one request may ask for, `most_references` how many pictures it may work from.
+    """
 
     id: str
     capabilities: tuple[str, ...]
@@ -214,6 +220,15 @@ class ModelCard:
     formats: tuple[str, ...] = ()
     price: str | None = None
     note: str | None = None
+    name: str = ""
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    prices: Mapping[str, float] = field(default_factory=dict, hash=False)
+    context_tokens: int | None = None
+    most_tokens_out: int | None = None
+    most_pictures: int | None = None
+    most_references: int | None = None
+    parameters: tuple[str, ...] = ()
 
 
 class Driver(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import ClassVar, Final
 
@@ -41,6 +42,8 @@ VOICES: Final = ("en-us", "en-gb", "en-us+f2", "en-us+f3", "de", "fr", "es", "it
 PIXELS: Final = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 DOCUMENT: Final = re.compile(r"(?:<\?xml.*?\?>\s*)?(?:<!--.*?-->\s*)*<svg[\s>].*</svg\s*>", re.DOTALL)
 WORD_PAUSE_S: Final = 0.6
+PLAIN: Final = "A plain voice."
+CLEAR: Final = "Clear English speech only."
 
 
 class Local(Driver, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
@@ -69,14 +72,16 @@ class Local(Driver, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
         """Four models, each with how to prompt it."""
         pictures = ("png", "jpeg", "webp")
         svg = "The prompt is a whole SVG document; it is drawn exactly."
-        return (
-            ModelCard("svg", ("image_generation",), (), ("WxH",), pictures, "free", svg),
+        edits = f"The prompt is operations: {EXAMPLES}."
+        cards = (
+            ModelCard("svg", ("image_generation",), (), ("WxH",), pictures, note=svg, prices={"image_out": 0.0}),
+            ModelCard("operations", ("image_edit",), (), (), pictures, note=edits, prices={"image_out": 0.0}),
             ModelCard(
-                "operations", ("image_edit",), (), (), pictures, "free", f"The prompt is operations: {EXAMPLES}."
+                "espeak-ng", ("audio_generation",), VOICES, (), ("wav", "pcm"), note=PLAIN, prices={"character": 0.0}
             ),
-            ModelCard("espeak-ng", ("audio_generation",), VOICES, (), ("wav", "pcm"), "free", "A plain voice."),
-            ModelCard("pocketsphinx", ("transcription",), (), (), ("wav",), "free", "Clear English speech only."),
+            ModelCard("pocketsphinx", ("transcription",), (), (), ("wav",), note=CLEAR, prices={"second": 0.0}),
         )
+        return tuple(replace(card, price="free") for card in cards)
 
     async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
         """The SVG of the prompt as a picture; prose is refused with a sentence that teaches."""
