@@ -19,6 +19,7 @@ from . import __version__
 from .content import LINKS_SINCE, Presenter, refusal
 from .errors import CapabilityUnavailable, JsonObject, KheishError
 from .listeners import Listeners
+from .principals import LOCAL, Principal
 from .profiles import Profile, profile_of
 from .resources import Resources, templates
 from .tools import TOOLS
@@ -33,17 +34,6 @@ INSTRUCTIONS: Final = (
     "in later calls, read asset://ID for the bytes, and call emit_output to show assets to the user. "
     "kheish://runtime says which tools are there, and why others are not."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who calls: whose assets these are, and whether the caller sits on this machine."""
-
-    owner: str
-    at_hand: bool
-
-
-LOCAL: Final = Principal("local", at_hand=True)
 
 
 @dataclass(frozen=True, slots=True)

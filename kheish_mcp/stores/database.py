@@ -49,6 +49,13 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{b32encode(secrets.token_bytes(16)).decode('ascii').rstrip('=').lower()}"
 
 
+def key_of(connection: Connection, name: str) -> bytes:
+    """A key of this state root, 32 random bytes that every process gets alike, made when it is first needed."""
+    connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, secrets.token_bytes(32)))
+    [(key,)] = connection.execute("SELECT value FROM meta WHERE key = ?", (name,))
+    return bytes(key)
+
+
 class Database:
     """One connection, used by one thread at a time; other processes may have theirs on the same file.
 
@@ -107,6 +114,10 @@ class Database:
             return connection.changes()
 
         return await self.write(work)
+
+    async def key(self, name: str) -> bytes:
+        """As `key_of`."""
+        return await self.write(lambda connection: key_of(connection, name))
 
     async def close(self) -> None:
         """Waits for what is under way, and lets go of the file."""

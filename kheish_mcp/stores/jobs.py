@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import json
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from ..errors import Aborted, Cancelled, FailedPrecondition, Json, JsonObject, KheishError, NotFound
-from .database import Database, new_id
+from .database import Database, key_of, new_id
 from .processes import Processes
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ class Jobs:
 
         def insert(connection: Connection) -> None:
             self._processes.enter()
-            self._mac_key = _mac_key(connection)
+            self._mac_key = key_of(connection, MAC_KEY)
             connection.execute(
                 "INSERT INTO job (job_id, owner, tool, arguments_mac, state, process, created_at, updated_at)"
                 " VALUES (?, ?, ?, ?, 'working', ?, ?, ?)",
@@ -285,13 +284,6 @@ def _checked(result: Json) -> JsonObject:
     loaded = json.loads(json.dumps(result, allow_nan=False))
     assert isinstance(loaded, dict)
     return loaded
-
-
-def _mac_key(connection: Connection) -> bytes:
-    """The key of this state root, made when it is first needed."""
-    connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (MAC_KEY, secrets.token_bytes(32)))
-    [(key,)] = connection.execute("SELECT value FROM meta WHERE key = ?", (MAC_KEY,))
-    return bytes(key)
 
 
 def _record(row: tuple[Any, ...]) -> JobRecord:
