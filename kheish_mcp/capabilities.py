@@ -26,12 +26,14 @@ class Exchange:
     """What a driver tells while it works: each hook is awaited at that very point, so that a row can be written first.
 
     `sent()` right before the request's bytes leave; `responded(generation_id)` when an answer's headers are there;
+    `again()` when that answer was a refusal that cost nothing and the request will be sent once more;
     `progress(sentence)` now and then. A driver that talks to nobody calls none of them.
     """
 
     sent: Callable[[], Awaitable[None]] = nobody_listens
     responded: Callable[[str | None], Awaitable[None]] = nobody_listens
     progress: Callable[[str], Awaitable[None]] = nobody_listens
+    again: Callable[[], Awaitable[None]] = nobody_listens
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,10 @@ class TranscriptionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What one request brought: media in order, which model answered, what it cost in USD (None: not said)."""
+    """What one request brought: media in order, which model answered, what it cost in USD (None: not said).
+
+    `remains` came with them, was paid for and is no medium: to be kept aside; a warning says why of each.
+    """
 
     media: tuple[Media, ...]
     model: str
@@ -89,6 +94,7 @@ class Generation:
     revised_prompt: str | None = None
     transcript: str | None = None
     warnings: tuple[str, ...] = ()
+    remains: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

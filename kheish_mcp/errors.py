@@ -53,7 +53,8 @@ class KheishError(Exception):
     """A refusal: what is wrong, in one sentence, and the way out.
 
     `hint` is the next step; `retryable` says whether the same call may work later, `retry_after_s` when (seconds);
-    `details` is extra JSON for programs. None of them ever holds a secret, a prompt or a URL with one.
+    `details` is extra JSON for programs. None of them ever holds a secret, a prompt or a URL with one. `remains` are
+    bytes that were paid for and are no result: whoever spends keeps them aside, and nobody shows them.
     """
 
     code: ClassVar[Code] = Code.INTERNAL
@@ -66,6 +67,7 @@ class KheishError(Exception):
         retryable: bool = False,
         retry_after_s: float | None = None,
         details: Mapping[str, Json] | None = None,
+        remains: tuple[bytes, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -73,6 +75,7 @@ class KheishError(Exception):
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         self.details = dict(details or {})
+        self.remains = remains
 
     def as_json(self) -> JsonObject:
         """The refusal's object: code, message, retryable, and hint, retry_after_s, details where there are any."""

@@ -121,6 +121,29 @@ async def test_who_leaves_leaves_no_doubt_about_what_was_sent(state_root: Path, 
         assert (await shown(database, row))["state"] == left
 
 
+@pytest.mark.parametrize("before", ["planned", "sent", "responded"])
+async def test_what_will_be_sent_once_more_is_planned_again_and_forgets_the_refused_answer(
+    state_root: Path, before: str
+):
+    async with opened(state_root) as (ledger, database):
+        row = await row_in(ledger, before)
+        await ledger.again(row)
+        again = await shown(database, row)
+        assert (again["state"], again["generation_id"]) == ("planned", None)
+        assert (await ledger.totals())["calls"] == 0  # who dies while it waits has been billed nothing
+        await ledger.sent(row)
+        assert (await shown(database, row))["state"] == "sent"
+
+
+@pytest.mark.parametrize("ended", ["stored", "failed", "unknown"])
+async def test_what_has_ended_is_not_sent_again(state_root: Path, ended: str):
+    async with opened(state_root) as (ledger, database):
+        row = await row_in(ledger, ended)
+        with pytest.raises(Aborted):
+            await ledger.again(row)
+        assert (await shown(database, row))["state"] == ended
+
+
 async def test_a_cost_that_comes_later_settles_the_row_once(state_root: Path):
     async with opened(state_root) as (ledger, database):
         row = await ledger.plan(**ROW)

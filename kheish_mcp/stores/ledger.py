@@ -104,6 +104,15 @@ class Ledger:
         """The request's bytes are about to leave."""
         await self._step(row, "sent")
 
+    async def again(self, row: int) -> None:
+        """It was refused without cost and will be sent once more: planned, and without the refused answer's id."""
+        query = (
+            "UPDATE exchange SET state = 'planned', generation_id = NULL, updated_at = ?"
+            " WHERE number = ? AND state IN ('planned', 'sent', 'responded')"
+        )
+        if not await self._database.change(query, time.time(), row):
+            raise Aborted(f"Exchange {row} of the ledger has ended and is not sent again.", hint="See the costs.")
+
     async def responded(self, row: int, generation_id: str | None) -> None:
         """The answer's headers are there, with the provider's id for it if it gave one."""
         await self._step(row, "responded", generation_id=generation_id)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
@@ -16,6 +18,8 @@ from ..media import Kind, Media
 from ..stores.assets import Asset
 from ..stores.jobs import Job, JobRecord
 from .base import Call, MediaInput, Outcome
+
+log = logging.getLogger(__name__)
 
 G = TypeVar("G", Generation, Transcript)
 KEEPING_S = 30
@@ -99,9 +103,14 @@ async def spend(
     async def responded(generation_id: str | None) -> None:
         await call.ledger.responded(row, generation_id)
 
+    async def again() -> None:
+        await call.ledger.again(row)
+
     try:
-        return await ask(backend.model, Exchange(sent, responded, job.report)), row
+        answer = await ask(backend.model, Exchange(sent, responded, job.report, again))
+        return await _kept_aside(call, answer) if isinstance(answer, Generation) else answer, row
     except KheishError as error:
+        await _name_remains(call, error)
         unsure = bool(error.details.get("possibly_billed"))
         await (call.ledger.unknown(row) if unsure else call.ledger.failed(row, error.code.value))
         raise
@@ -109,6 +118,37 @@ async def spend(
         with anyio.CancelScope(shield=True):
             await call.ledger.abandon(row)
         raise
+
+
+async def _kept_aside(call: Call, answer: Generation) -> Generation:
+    """The answer, with a warning that names the files where what came with it and is no medium is kept."""
+    names = await _aside(call, answer.remains, " ".join(answer.warnings))
+    return replace(answer, remains=(), warnings=(*answer.warnings, *((_where(names),) if names else ())))
+
+
+async def _name_remains(call: Call, error: KheishError) -> None:
+    """Keeps aside what a refusal holds of bytes that were paid for, and has the refusal say where."""
+    names = await _aside(call, error.remains, error.message)
+    if names:
+        error.details["quarantine"] = ", ".join(names)
+        error.hint = " ".join(filter(None, (_where(names), error.hint)))
+
+
+async def _aside(call: Call, remains: Sequence[bytes], reason: str) -> list[str]:
+    """Keeps bytes that are no medium in the quarantine, whoever has left meanwhile; gives the names of their files."""
+    names: list[str] = []
+    with anyio.CancelScope(shield=True):
+        for data in remains:
+            try:
+                names.append(await call.assets.set_aside(data, reason))
+            except KheishError as error:  # a full disk is no reason to forget what the provider said
+                log.error("bytes that were paid for could not be kept aside: %s", error.message)
+    return names
+
+
+def _where(names: Sequence[str]) -> str:
+    """Where quarantined bytes are, as a sentence."""
+    return f"What came is kept aside in the state root as {', '.join(f'quarantine/{name}' for name in names)}."
 
 
 async def keep_paid(
