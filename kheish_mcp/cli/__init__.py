@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "secrets": "The sealed store of provider keys: generate, init, set, list, get, delete, rekey.",
     "assets": "The kept files: list, get, import, export, delete, gc, verify.",
     "costs": "What was spent, by route, model, tool or day.",
+    "tokens": "Bearer tokens for HTTP clients: create, list, revoke.",
 }
 OVERVIEW: Final = """Usage: kheish-daemon COMMAND ...
 
