@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar, cast
 from .capabilities import CAPABILITIES, Capability, Driver
 from .conversation import TextGeneration
 from .errors import CapabilityUnavailable, InvalidArgument, NotFound
-from .selectors import select
+from .selectors import Selector, select
 
 C = TypeVar("C", bound=Capability)
 # Text has a row, but no switch: it is none of the capabilities that the runtime view and routes.toml name.
@@ -92,12 +92,17 @@ class Catalog:
         return f"No route {kind.phrase} ({self.trouble or reasons or 'there are no routes'})."
 
     def resolve(self, kind: type[C], *, provider: str | None = None, model: str | None = None) -> Backend[C]:
-        """The backend for a call; refuses with the reasons of the row, InvalidArgument for contradicting selectors.
-
-        `provider` is a route id and `model` a selector. A model without a route goes to the first route that names it,
-        else to the first backend whose driver takes models by any name.
+        """The backend for a call, by its route id `provider` and its selector `model`; InvalidArgument where they
+        contradict each other, and the refusals of `backend`.
         """
-        chosen = select(model, provider, self.routes)
+        return self.backend(kind, select(model, provider, self.routes))
+
+    def backend(self, kind: type[C], chosen: Selector) -> Backend[C]:
+        """The backend for a choice; refuses with the reasons of the row.
+
+        A model without a route goes to the first route that names it, else to the first backend whose driver takes
+        models by any name.
+        """
         if chosen.route_id is not None:
             return _with_model(self._on_route(kind, chosen.route_id), chosen.model)
         backends = self.backends(kind)

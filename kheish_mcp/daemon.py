@@ -23,6 +23,7 @@ from .stores.auth import AuthStore
 from .stores.database import Database
 from .stores.jobs import Jobs
 from .stores.ledger import Ledger
+from .stores.policy import Choice, Policy
 from .stores.sessions import SessionStore
 from .tools import TOOLS
 from .tools.base import Parts
@@ -44,23 +45,29 @@ class Daemon:
         self.inventory = inventory
         self.listeners = Listeners()
 
-    def runtime(self) -> JsonObject:
+    async def runtime(self) -> JsonObject:
         """The runtime view as it is now."""
-        now = self.inventory
-        return runtime_view(now.routes, now.catalog, TOOLS, revision=0, trouble=now.trouble)
+        now, choice = self.inventory, await self.parts.policy.choice()
+        return runtime_view(now.routes, now.catalog, TOOLS, choice=choice, trouble=now.trouble)
 
     async def watch(self) -> None:
-        """Looks for changed slots, routes and assets, and tells the listeners of what really changed."""
-        seen, newest = self.inventories.signature(), await self.parts.assets.newest()
+        """Looks for changed slots, routes, choices and assets, and tells the listeners of what really changed."""
+        seen, newest, choice = await self._look()
         while True:
             await anyio.sleep(LOOK_EVERY_S)
-            now, latest = self.inventories.signature(), await self.parts.assets.newest()
+            now, latest, chosen = await self._look()
             if now != seen:
                 seen = now
                 await self.reload()
             if latest != newest:
                 newest = latest
                 await self.listeners.resources_changed()
+            if chosen != choice:
+                choice = chosen
+                await self.listeners.resource_updated("kheish://runtime")
+
+    async def _look(self) -> tuple[object, int, Choice]:
+        return self.inventories.signature(), await self.parts.assets.newest(), await self.parts.policy.choice()
 
     async def reload(self) -> None:
         """Reads routes and slots anew; tools/list_changed goes out only if the list is another one."""
@@ -102,6 +109,7 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
             jobs=Jobs(database, group),
             ledger=Ledger(database),
             sessions=SessionStore(database),
+            policy=Policy(database),
             latest={},
         )
         stack.callback(parts.jobs.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ class Face:
     """What the server shows of a daemon: its parts and runtime view as they are now, and who a request comes from."""
 
     parts: Callable[[], Parts]
-    runtime: Callable[[], JsonObject]
+    runtime: Callable[[], Awaitable[JsonObject]]
     listeners: Listeners
     principal: Callable[[Context], Principal] = lambda _: LOCAL
     tools: tuple[Tool, ...] = TOOLS

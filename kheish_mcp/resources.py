@@ -18,12 +18,13 @@ from .formats import kind_of
 from .media import Kind
 from .profiles import UNKNOWN
 from .stores.assets import Asset
+from .stores.sessions import NAME
 from .tools.base import Parts
 
 Contents = t.TextResourceContents | t.BlobResourceContents
 
 ASSET: Final = re.compile(r"asset://(asset-[a-z2-7]{26})(/text|/preview|/provenance)?")
-SESSION: Final = re.compile(r"kheish://sessions/([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
+SESSION: Final = re.compile(f"kheish://sessions/({NAME})")
 IMMUTABLE_MS: Final = 86_400_000
 JSON: Final = "application/json"
 TEMPLATES: Final = (
@@ -51,7 +52,7 @@ class Resources:
 
     parts: Parts
     owner: str
-    runtime: Callable[[], JsonObject]
+    runtime: Callable[[], Awaitable[JsonObject]]
 
     async def page(self, cursor: str | None) -> t.ListResourcesResult:
         """Newest assets first; the daemon's own resources stand before them on the first page."""
@@ -79,7 +80,7 @@ class Resources:
         if match := SESSION.fullmatch(uri):
             return _json(uri, await self.parts.sessions.read(match[1], self.owner)), 0
         if uri == "kheish://runtime":
-            return _json(uri, self.runtime()), 0
+            return _json(uri, await self.runtime()), 0
         if uri == "kheish://costs":
             return _json(uri, await self.parts.ledger.overview()), 0
         raise NotFound("There is no such resource.", hint="resources/list names what is there.")

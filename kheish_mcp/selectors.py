@@ -25,6 +25,9 @@ class Selector:
         return "/".join(part for part in (self.route_id, self.model) if part is not None)
 
 
+OPEN: Final = Selector()
+
+
 def parse_selector(text: str, routes: Mapping[str, str]) -> Selector:
     """Reads a selector; `routes` maps each route id to its driver's name. Case counts, blanks around it do not.
 
@@ -64,6 +67,17 @@ def select(model: str | None, provider: str | None, routes: Mapping[str, str]) -
             hint=f"Leave provider out, or write {provider}/{chosen} if that is a model's whole id.",
         )
     return chosen
+
+
+def settle(*choices: Selector) -> Selector:
+    """The choice that stands where each of `choices` outranks those behind it.
+
+    The first route that is named is the route, and the first model the model; but a model that was chosen together
+    with another route does not come along.
+    """
+    route_id = next((choice.route_id for choice in choices if choice.route_id is not None), None)
+    models = (choice.model for choice in choices if choice.route_id in (None, route_id))
+    return Selector(route_id, next((model for model in models if model is not None), None))
 
 
 def unknown_route(route_id: str, routes: Mapping[str, str]) -> NotFound:

@@ -16,6 +16,8 @@ from .frame import GLOBAL, Frame, hoisted, tell
 COMMANDS: Final = {
     "serve": "Serve MCP clients over stdio or HTTP.",
     "secrets": "The sealed store of provider keys: generate, init, set, list, get, delete, rekey.",
+    "runtime": "The routes and what they offer; the text model that answers where none is named.",
+    "sessions": "Named conversations: list, get, set-route.",
     "assets": "The kept files: list, get, import, export, delete, gc, verify.",
     "costs": "What was spent, by route, model, tool or day.",
     "tokens": "Bearer tokens for HTTP clients: create, list, revoke.",

@@ -6,11 +6,12 @@ The crash story: an output is one row, so it is published whole or not at all; a
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from typing import Final
 
-from ..errors import Json, JsonObject, NotFound
+from ..errors import InvalidArgument, Json, JsonObject, NotFound
 from .database import Database, new_id
 
 TABLES: Final = """
@@ -26,6 +27,16 @@ TABLES: Final = """
     ) STRICT;
     CREATE INDEX output_by_session ON output (owner, session, number);
 """
+
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+
+
+def session_name(text: str) -> str:
+    """The text, which has to be a session's name: it stands in URIs."""
+    if not re.fullmatch(NAME, text):
+        hint = "1 to 128 letters, digits, dots, dashes and underscores, the first one a letter or a digit."
+        raise InvalidArgument("This is no name for a session.", hint=hint)
+    return text
 
 
 class SessionStore:

@@ -16,6 +16,7 @@ from ..sources.workspace import Workspace
 from ..stores.assets import Asset, AssetStore
 from ..stores.jobs import Jobs
 from ..stores.ledger import Ledger
+from ..stores.policy import Policy
 from ..stores.sessions import SessionStore
 from ..workers import Workers
 
@@ -72,6 +73,7 @@ class Parts:
     jobs: Jobs
     ledger: Ledger
     sessions: SessionStore
+    policy: Policy
     latest: dict[str, tuple[str, ...]]
 
 
