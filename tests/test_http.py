@@ -17,7 +17,8 @@ from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from kheish_mcp.capabilities import Exchange
-from kheish_mcp.drivers.http import LARGEST_REFUSAL, PARSE_IN_THREAD, Answer, Endpoint, Line
+from kheish_mcp.drivers.answers import LARGEST_REFUSAL, PARSE_IN_THREAD, Answer
+from kheish_mcp.drivers.http import Endpoint, Line
 from kheish_mcp.errors import (
     Aborted,
     DeadlineExceeded,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -17,18 +17,18 @@ from .. import __version__
 from ..capabilities import Exchange
 from ..errors import DeadlineExceeded, Json, KheishError, Unauthenticated
 from ..secret import Secret
+from .answers import LARGEST, Answer, beginning, generation_id_of, said, whole
 from .refusals import NOTHING_ASKED, PERHAPS_BILLED, error_in, failure_of, malformed, refusal_of
+from .streaming import Ending, listen
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
 
-LARGEST: Final = 64 << 20
-LARGEST_REFUSAL: Final = 1 << 20
-CONNECT_S, POOL_S, WRITE_S, READ_S, REFUSAL_S = 10.0, 30.0, 60.0, 120.0, 10.0
-PARSE_IN_THREAD: Final = 1 << 20
+CONNECT_S, POOL_S, WRITE_S, READ_S = 10.0, 30.0, 60.0, 120.0
 STEP: Final = 256 << 10
-GENERATION: Final = "x-generation-id"
-LONGEST_ID: Final = 200
+EVENTS: Final = "text/event-stream"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +42,6 @@ class Endpoint:
     base_url: str
     key: Secret | None = None
     preferences: Mapping[str, Json] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A 200 that is no web page and not empty: its body, Content-Type as sent, and the provider's id for it.
-
-    It may still hold an error instead of a result: `Line.refusal_in` tells.
-    """
-
-    body: bytes
-    content_type: str
-    generation_id: str | None
-
-    async def json(self) -> Json:
-        """The body as JSON; Unavailable where it is none. A large one is parsed in a thread."""
-        try:
-            if len(self.body) > PARSE_IN_THREAD:
-                return await anyio.to_thread.run_sync(_parse, self.body)
-            return _parse(self.body)
-        except (ValueError, RecursionError):
-            raise malformed("The provider's answer is not JSON.") from None
 
 
 @dataclass(slots=True)
@@ -112,13 +91,48 @@ class Line:
         Refuses by the provider's status and words, with DeadlineExceeded after `deadline_s` whatever trickles in, and
         with Unavailable where the line breaks. `details.possibly_billed` says that the request had left.
         """
-        content = await anyio.to_thread.run_sync(_written, body)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **self._authorised()}
-        return await self._attempt(_Outgoing("POST", self._url(path), headers, exchange, content), deadline_s, largest)
+        outgoing = await self._posting(path, body, exchange)
+        return await self._attempt(outgoing, deadline_s, partial(whole, largest=largest))
+
+    async def stream_json(
+        self,
+        path: str,
+        body: Mapping[str, Json],
+        exchange: Exchange,
+        take: Callable[[Json], Awaitable[None]],
+        *,
+        deadline_s: float,
+        idle_s: float,
+    ) -> Ending:
+        """One POST of JSON whose answer comes in events: `take` is awaited with each, as it comes.
+
+        An answer that is no stream is one event. Refuses as `post_json` does; by an event that is an error; and after
+        `idle_s` without a byte. Signs of life go to `exchange.progress`.
+        """
+
+        async def heard(data: bytes) -> None:
+            event = await Answer(data, EVENTS, None).json()
+            refusal = self.refusal_in(event)
+            if refusal is not None:
+                raise refusal
+            await take(event)
+
+        async def alive() -> None:
+            await exchange.progress(f"{self.endpoint.route_id}: the provider is at work")
+
+        async def streamed(response: Response, generation_id: str | None) -> Ending:
+            if EVENTS not in response.headers.get("content-type", "").lower():
+                await heard((await whole(response, generation_id, largest=LARGEST)).body)
+                return Ending(generation_id, done=True)
+            return Ending(generation_id, await listen(response.aiter_bytes(), heard, alive, idle_s=idle_s))
+
+        return await self._attempt(await self._posting(path, body, exchange), deadline_s, streamed)
 
     async def get_json(self, path: str, *, deadline_s: float, largest: int = LARGEST) -> Answer:
         """One GET with the key, which costs nothing; refuses as `post_json` does."""
-        return await self._attempt(_Outgoing("GET", self._url(path), self._authorised()), deadline_s, largest)
+        return await self._attempt(
+            _Outgoing("GET", self._url(path), self._authorised()), deadline_s, partial(whole, largest=largest)
+        )
 
     async def fetch(self, url: str, *, deadline_s: float, largest: int = LARGEST) -> Answer:
         """The bytes behind a URL that an answer names: only from the route's own origin, and without the key."""
@@ -131,7 +145,9 @@ class Line:
         # An answer may name anything, the cloud's metadata service too; the client's own reading of it is compared.
         if (there.scheme, there.host, there.port) != (own.scheme, own.host, own.port) or there.userinfo:
             raise malformed("The provider answered with a URL on another origin, which is not followed.")
-        return await self._attempt(_Outgoing("GET", str(there), self._headers), deadline_s, largest)
+        return await self._attempt(
+            _Outgoing("GET", str(there), self._headers), deadline_s, partial(whole, largest=largest)
+        )
 
     def refusal_in(self, body: Json) -> KheishError | None:
         """The refusal that a 200 may hold instead of a result."""
@@ -143,14 +159,22 @@ class Line:
         if client is not None:
             await client.aclose()
 
-    async def _attempt(self, outgoing: _Outgoing, deadline_s: float, largest: int) -> Answer:
-        """One request and its answer, without a second try: a policy that repeats goes around this."""
+    async def _posting(self, path: str, body: Mapping[str, Json], exchange: Exchange) -> _Outgoing:
+        """A POST of JSON, ready to leave."""
+        content = await anyio.to_thread.run_sync(_written, body)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **self._authorised()}
+        return _Outgoing("POST", self._url(path), headers, exchange, content)
+
+    async def _attempt(
+        self, outgoing: _Outgoing, deadline_s: float, read: Callable[[Response, str | None], Awaitable[T]]
+    ) -> T:
+        """One request, and what `read` makes of a 200, without a second try: a policy that repeats goes around this."""
         import httpx2
 
         # Not fail_after: a TimeoutError may also come from a hook, and is then no word on the provider.
         with anyio.move_on_after(deadline_s):
             try:
-                return await self._exchange(outgoing, largest)
+                return await self._exchange(outgoing, read)
             except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, httpx2.CookieConflict) as error:
                 raise failure_of(error, self.endpoint.route_id, left=outgoing.left) from None
         raise DeadlineExceeded(
@@ -160,18 +184,18 @@ class Line:
             details={"possibly_billed": outgoing.left},
         )
 
-    async def _exchange(self, outgoing: _Outgoing, largest: int) -> Answer:
+    async def _exchange(self, outgoing: _Outgoing, read: Callable[[Response, str | None], Awaitable[T]]) -> T:
         """The request out and the answer in; the socket is closed whichever way this is left early."""
         stream = self._opened().stream(
             outgoing.method, outgoing.url, headers=outgoing.headers, content=outgoing if outgoing.content else None
         )
         async with stream as response:
-            generation_id = _generation_id(response)
+            generation_id = generation_id_of(response)
             await outgoing.exchange.responded(generation_id)
             if response.status_code != 200:
-                said = _said(await _beginning(response))
-                raise refusal_of(response.status_code, response.headers, said, self._secrets, self._hints)
-            return _answer(await _whole(response, largest), response.headers.get("content-type", ""), generation_id)
+                words = said(await beginning(response))
+                raise refusal_of(response.status_code, response.headers, words, self._secrets, self._hints)
+            return await read(response, generation_id)
 
     def _url(self, path: str) -> str:
         """A path below the endpoint's address."""
@@ -208,58 +232,6 @@ class Line:
                 trust_env=False,
             )
         return self._client
-
-
-async def _whole(response: Response, largest: int) -> bytes:
-    """The whole body; refuses past the cap, which counts what was unpacked and not what was sent."""
-    held = bytearray()  # a list of parts would cost fifty times its bytes where they come one by one
-    async for part in response.aiter_bytes():
-        held += part
-        if len(held) > largest:
-            raise malformed(f"The provider's answer is larger than {largest / (1 << 20):g} MiB.")
-    return bytes(held)
-
-
-async def _beginning(response: Response) -> bytes:
-    """What comes of a refusal's body within seconds and a mebibyte; whole or not, the status has decided."""
-    import httpx2
-
-    held = bytearray()
-    with anyio.move_on_after(REFUSAL_S), suppress(httpx2.HTTPError):
-        async for part in response.aiter_bytes():
-            held += part
-            if len(held) > LARGEST_REFUSAL:
-                break
-    return bytes(held)
-
-
-def _answer(body: bytes, content_type: str, generation_id: str | None) -> Answer:
-    """A 200 as an answer; Unavailable where it is empty or a web page."""
-    if not body or body.isspace():
-        raise malformed("The provider's answer is empty.")
-    if "html" in content_type.lower() or body[:256].lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise malformed("The provider answered with a web page.")
-    return Answer(body, content_type, generation_id)
-
-
-def _generation_id(response: Response) -> str | None:
-    """The provider's id for what it is about to answer, if it is one that can be kept and shown."""
-    stated: str = response.headers.get(GENERATION, "")
-    return stated if 0 < len(stated) <= LONGEST_ID and stated.isascii() and stated.isprintable() else None
-
-
-def _said(body: bytes) -> Json:
-    """A refusal's body as JSON, else as text; None where it is neither."""
-    for read in (_parse, bytes.decode):
-        with suppress(ValueError, RecursionError):
-            return read(body)
-    return None
-
-
-def _parse(body: bytes) -> Json:
-    """JSON; ValueError or RecursionError where it is none."""
-    loaded: Json = json.loads(body)
-    return loaded
 
 
 def _written(body: Mapping[str, Json]) -> bytes:

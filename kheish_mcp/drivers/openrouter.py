@@ -26,7 +26,8 @@ from ..capabilities import (
 )
 from ..errors import InvalidArgument, Json, KheishError, Unavailable
 from ..media import Kind
-from .http import Answer, Endpoint, Line
+from .answers import Answer
+from .http import Endpoint, Line
 from .openrouter_codec import (
     AUDIO_PREFERENCES,
     IMAGE_PREFERENCES,

@@ -194,7 +194,8 @@ class OpenRouterEmulator:
         self._open.add(go_on := asyncio.Event())
         with self._changed:
             place = len(log)
-            seen = Seen(asked.method, asked.path, asked.query, asked.headers, parsed(asked.body), time.monotonic())
+            told = (asked.method, asked.path, asked.query, asked.headers, parsed(asked.body), time.monotonic())
+            seen = Seen(*told, peer=scope["client"][1])
             log.append(seen)
             self._changed.notify_all()
         gone = asyncio.ensure_future(watch(receive))

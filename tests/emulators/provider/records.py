@@ -23,7 +23,8 @@ class Bill:
 class Seen:
     """One request; `path` is below the base, `status` and `ended` are None while it is being answered.
 
-    `body` is parsed where it is JSON. `disconnected` says that the client left before it had its whole answer.
+    `body` is parsed where it is JSON; `peer` is the client's port, one for each connection.
+    `disconnected` says that the client left before it had its whole answer.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Seen:
     status: int | None = None
     ended: float | None = None
     disconnected: bool = False
+    peer: int = 0
 
 
 def parsed(body: bytes) -> Any:

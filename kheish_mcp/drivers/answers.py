@@ -1,0 +1,102 @@
+"""What is read of an answer, how much of it, and what of that is believed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from ..errors import Json
+from .refusals import malformed
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+
+LARGEST: Final = 64 << 20
+LARGEST_REFUSAL: Final = 1 << 20
+REFUSAL_S: Final = 10.0
+PARSE_IN_THREAD: Final = 1 << 20
+GENERATION: Final = "x-generation-id"
+LONGEST_ID: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 200 that is no web page and not empty: its body, Content-Type as sent, and the provider's id for it.
+
+    It may still hold an error instead of a result: `Line.refusal_in` tells.
+    """
+
+    body: bytes
+    content_type: str
+    generation_id: str | None
+
+    async def json(self) -> Json:
+        """The body as JSON; Unavailable where it is none. A large one is parsed in a thread."""
+        try:
+            if len(self.body) > PARSE_IN_THREAD:
+                return await anyio.to_thread.run_sync(_parse, self.body)
+            return _parse(self.body)
+        except (ValueError, RecursionError):
+            raise malformed("The provider's answer is not JSON.") from None
+
+
+async def whole(response: Response, generation_id: str | None, *, largest: int) -> Answer:
+    """A 200 that does not come as a stream; Unavailable past `largest` bytes, where it is empty, or a web page."""
+    return _answer(await _body(response, largest), response.headers.get("content-type", ""), generation_id)
+
+
+async def _body(response: Response, largest: int) -> bytes:
+    """The whole body; refuses past the cap, which counts what was unpacked and not what was sent."""
+    held = bytearray()  # a list of parts would cost fifty times its bytes where they come one by one
+    async for part in response.aiter_bytes():
+        held += part
+        if len(held) > largest:
+            raise malformed(f"The provider's answer is larger than {largest / (1 << 20):g} MiB.")
+    return bytes(held)
+
+
+async def beginning(response: Response) -> bytes:
+    """What comes of a refusal's body within seconds and a mebibyte; whole or not, the status has decided."""
+    import httpx2
+
+    held = bytearray()
+    with anyio.move_on_after(REFUSAL_S), suppress(httpx2.HTTPError):
+        async for part in response.aiter_bytes():
+            held += part
+            if len(held) > LARGEST_REFUSAL:
+                break
+    return bytes(held)
+
+
+def _answer(body: bytes, content_type: str, generation_id: str | None) -> Answer:
+    """A 200 as an answer; Unavailable where it is empty or a web page."""
+    if not body or body.isspace():
+        raise malformed("The provider's answer is empty.")
+    if "html" in content_type.lower() or body[:256].lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise malformed("The provider answered with a web page.")
+    return Answer(body, content_type, generation_id)
+
+
+def generation_id_of(response: Response) -> str | None:
+    """The provider's id for what it is about to answer, if it is one that can be kept and shown."""
+    stated: str = response.headers.get(GENERATION, "")
+    return stated if 0 < len(stated) <= LONGEST_ID and stated.isascii() and stated.isprintable() else None
+
+
+def said(body: bytes) -> Json:
+    """A refusal's body as JSON, else as text; None where it is neither."""
+    for read in (_parse, bytes.decode):
+        with suppress(ValueError, RecursionError):
+            return read(body)
+    return None
+
+
+def _parse(body: bytes) -> Json:
+    """JSON; ValueError or RecursionError where it is none."""
+    loaded: Json = json.loads(body)
+    return loaded
