@@ -3,43 +3,77 @@
 from __future__ import annotations
 
 import ctypes
+import re
+from _ctypes import dlclose
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InvalidArgument, JsonObject, Unavailable
 from ..formats.wav import wrap
 from ..media import Pcm
 
-RETRIEVAL, NO_EXIT = 1, 0x8000
+SYNCHRONOUS, NO_EXIT = 2, 0x8000
 UTF8, ENDPAUSE = 1, 0x1000
 RATE = 1
 WORDS_PER_MINUTE: Final = 175
 SLOWEST, FASTEST = 80, 450
 CALLBACK: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+VOICE: Final = re.compile(r"([A-Za-z0-9-]+)(?:\+([A-Za-z0-9-]+))?")
+# 1.52.0 knows British English as `en` alone, which is what people who write en-gb mean.
+FILES: Final = {"en-gb": "en"}
 
 
 def speak(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonObject, tuple[bytes, ...]]:
-    """A WAV of the text in the one blob; `voice` as espeak-ng names it (`en-us`, `de`, `en-us+f2`), `speed` 1.0 is its own."""
-    library, rate = _library()
+    """A WAV of the text in the one blob; `voice` as espeak-ng names it (`en-us`, `de`, `en-us+f2`), `speed` 1.0 is its own.
+
+    The same text, voice and speed give the same bytes.
+    """
     voice = str(parameters.get("voice") or "en-us")
-    if library.espeak_SetVoiceByName(voice.encode()) != 0:
-        raise InvalidArgument("espeak-ng has no such voice.", hint="Such as en-us, en-gb, de, fr, es, or en-us+f2.")
     speed = parameters.get("speed")
     pace = WORDS_PER_MINUTE * (speed if isinstance(speed, int | float) else 1.0)
-    library.espeak_SetParameter(RATE, round(min(FASTEST, max(SLOWEST, pace))), 0)
-    samples = _samples(library, blobs[0])
+    with _library() as (library, rate):
+        _choose(library, voice)
+        library.espeak_SetParameter(RATE, round(min(FASTEST, max(SLOWEST, pace))), 0)
+        samples = _samples(library, blobs[0])
     if not samples:
         raise InvalidArgument("There is nothing in the text that can be spoken.", hint="Use words.")
     return {"voice": voice}, (wrap(samples, Pcm(rate)),)
 
 
-def _library() -> tuple[Any, int]:
+@contextmanager
+def _library() -> Iterator[tuple[Any, int]]:
+    """The library and its rate in Hz, loaded afresh each time (10 ms).
+
+    It keeps the phase of its waves and its dice from one text to the next, in variables that only unloading clears.
+    """
     import espeakng_loader
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate = library.espeak_Initialize(RETRIEVAL, 0, str(espeakng_loader.get_data_path()).encode(), NO_EXIT)
-    if rate <= 0:
-        raise Unavailable("espeak-ng could not be started.", hint="pip install --force-reinstall 'kheish-mcp[local]'")
-    return library, int(rate)
+    try:
+        rate = library.espeak_Initialize(SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), NO_EXIT)
+        if rate <= 0:
+            raise Unavailable(
+                "espeak-ng could not be started.", hint="pip install --force-reinstall 'kheish-mcp[local]'"
+            )
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+        yield library, int(rate)
+    finally:
+        library.espeak_Terminate()
+        dlclose(library._handle)
+
+
+def _choose(library: Any, voice: str) -> None:
+    """Takes the voice; InvalidArgument where there is none, or no such variant, which the library would pass over."""
+    import espeakng_loader
+
+    match = VOICE.fullmatch(voice)
+    language, variant = (FILES.get(match[1].lower(), match[1]), match[2]) if match else ("", None)
+    name = f"{language}+{variant}" if variant else language
+    known = variant is None or (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant).is_file()
+    if not known or not language or library.espeak_SetVoiceByName(name.encode()) != 0:
+        raise InvalidArgument("espeak-ng has no such voice.", hint="Such as en-us, en-gb, de, fr, es, or en-us+f2.")
 
 
 def _samples(library: Any, text: bytes) -> bytes:
