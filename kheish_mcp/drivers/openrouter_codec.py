@@ -65,7 +65,7 @@ def encode_image(model: str, request: ImageRequest, provider: JsonObject) -> Jso
     Refuses with InvalidArgument what the endpoint has no word for (a mask, pictures of other types, more than 16 of them)
     and sizes that contradict each other; what is not asked for is left to the model.
     """
-    return _without_empty(
+    return without_empty(
         {
             "model": model,
             "prompt": request.prompt,
@@ -108,8 +108,8 @@ def _references(request: EditRequest) -> list[Json]:
                 f"OpenRouter does not take {image.media_type} as a picture to work from.",
                 hint=f"One of: {', '.join(REFERENCES)}.",
             )
-    _check_bytes(request.images)
-    urls = (f"data:{image.media_type};base64,{_base64(image.data)}" for image in request.images)
+    check_bytes(request.images)
+    urls = (f"data:{image.media_type};base64,{base64_of(image.data)}" for image in request.images)
     return [{"type": "image_url", "image_url": {"url": url}} for url in urls]
 
 
@@ -121,10 +121,10 @@ def decode_pictures(body: Json) -> tuple[Picture, ...]:
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list) or not data:
         raise malformed("The provider's answer holds no picture.")
-    return tuple(_picture(entry) for entry in data)
+    return tuple(picture_of(entry) for entry in data)
 
 
-def _picture(entry: Json) -> Picture:
+def picture_of(entry: Json) -> Picture:
     """One entry of `data`: b64_json, else a data URL, else a URL that somebody has to fetch."""
     if not isinstance(entry, dict):
         return Picture(trouble="A picture in the provider's answer has no known shape.")
@@ -135,14 +135,14 @@ def _picture(entry: Json) -> Picture:
         if not url.startswith("data:"):
             return Picture(url=url)
         encoded = url
-    data = _unbase64(encoded)
+    data = bytes_of(encoded)
     if not data:
         return Picture(trouble="A picture in the provider's answer is not base64.")
     claim = entry.get("media_type")
     return Picture(as_declared(data, claim if isinstance(claim, str) and claim else "image/png", Kind.IMAGE))
 
 
-def _unbase64(text: str) -> bytes:
+def bytes_of(text: str) -> bytes:
     """The bytes of a base64 text or data URL; none where it is not strictly that."""
     try:
         # Without base64.b64decode, which copies the text first: it may hold 60 MB.
@@ -178,7 +178,7 @@ def encode_speech(model: str, request: SpeechRequest, wire: str, provider: JsonO
     """The body of POST /audio/speech. Only OpenAI's voices are known here; other providers say what they need."""
     if request.speed is not None and not SLOWEST <= request.speed <= FASTEST:
         raise InvalidArgument(f"speed is not within {SLOWEST} and {FASTEST:g}.", hint="1 is the voice's own speed.")
-    return _without_empty(
+    return without_empty(
         {
             "model": model,
             "input": request.text,
@@ -204,13 +204,13 @@ def decode_speech(body: bytes, content_type: str, wire: str, wanted: str | None)
     is_wav = body.startswith(b"RIFF")
     # Gateways have answered a request for samples with a whole WAV; its header would be heard as noise.
     if media_type == "audio/pcm" and not is_wav:
-        return _samples(body, pcm, wanted)
+        return samples_of(body, pcm, wanted)
     told = f"The provider gave a file of its own choice instead of {wanted}."
     kept = wanted in (None, "mp3") or (wanted == "wav" and is_wav)
     return replace(as_declared(body, media_type, Kind.AUDIO), pcm=pcm), () if kept else (told,)
 
 
-def _samples(body: bytes, pcm: Pcm | None, wanted: str | None) -> tuple[Media, tuple[str, ...]]:
+def samples_of(body: bytes, pcm: Pcm | None, wanted: str | None) -> tuple[Media, tuple[str, ...]]:
     """Bare samples as asked: 16 bits, little-endian, in the layout that was declared, or 24 kHz mono with a warning."""
     layout = pcm or ASSUMED
     whole = body[: len(body) - len(body) % layout.frame_bytes]
@@ -246,7 +246,7 @@ def encode_transcription(
     }
     deaf = bool(request.prompt) and model.lstrip("~").split("/")[0] not in PROMPTED
     told = f"prompt reaches only the providers {', '.join(PROMPTED)}; another one does not see it."
-    return _without_empty(body), (told,) if deaf else ()
+    return without_empty(body), (told,) if deaf else ()
 
 
 def _input_audio(audio: Media) -> JsonObject:
@@ -256,28 +256,28 @@ def _input_audio(audio: Media) -> JsonObject:
         raise InvalidArgument(
             f"OpenRouter does not transcribe {audio.media_type}.", hint=f"One of: {', '.join(sorted(HEARD))}."
         )
-    _check_bytes((audio,))
+    check_bytes((audio,))
     if audio.media_type != "audio/pcm":
-        return {"data": _base64(audio.data), "format": name}
+        return {"data": base64_of(audio.data), "format": name}
     if audio.pcm is None:
         raise InvalidArgument("Headerless samples need their rate.", hint="Declare audio/pcm;rate=24000;channels=1.")
     if audio.pcm == HEARD_BARE:
-        return {"data": _base64(audio.data), "format": "pcm"}
-    return {"data": _base64(wrap(audio.data, audio.pcm)), "format": name}
+        return {"data": base64_of(audio.data), "format": "pcm"}
+    return {"data": base64_of(wrap(audio.data, audio.pcm)), "format": name}
 
 
 def _with_prompt(provider: JsonObject, prompt: str) -> JsonObject:
     """The `provider` object with the prompt in the options, beside those that the route gives."""
     if not prompt:
         return provider
-    options = _table(provider.get("options"))
-    prompted: JsonObject = {slug: {**_table(options.get(slug)), "prompt": prompt} for slug in PROMPTED}
+    options = table_of(provider.get("options"))
+    prompted: JsonObject = {slug: {**table_of(options.get(slug)), "prompt": prompt} for slug in PROMPTED}
     return {**provider, "options": {**options, **prompted}}
 
 
 def decode_transcription(body: Json, model: str, generation_id: str | None, warnings: tuple[str, ...]) -> Transcript:
     """The transcript of an answer; Unavailable where it holds no text at all, an empty one is silence."""
-    table = _table(body)
+    table = table_of(body)
     text, seconds = table.get("text"), number(table.get("duration"))
     if not isinstance(text, str):
         raise malformed("The provider's answer holds no transcript.")
@@ -286,7 +286,7 @@ def decode_transcription(body: Json, model: str, generation_id: str | None, warn
         text=_plain(text),
         model=model,
         language=_plain(language) if isinstance(language, str) else None,
-        duration_s=number(_table(table.get("usage")).get("seconds")) if seconds is None else seconds,
+        duration_s=number(table_of(table.get("usage")).get("seconds")) if seconds is None else seconds,
         segments=_segments(table.get("segments"), "text"),
         words=_segments(table.get("words"), "word"),
         cost_usd=cost_of(body),
@@ -297,7 +297,7 @@ def decode_transcription(body: Json, model: str, generation_id: str | None, warn
 
 def _segments(entries: Json, key: str) -> tuple[Segment, ...]:
     """Stretches of speech; one without times or words is left out."""
-    found = (_segment(_table(entry), key) for entry in (entries if isinstance(entries, list) else ()))
+    found = (_segment(table_of(entry), key) for entry in (entries if isinstance(entries, list) else ()))
     return tuple(segment for segment in found if segment is not None)
 
 
@@ -315,7 +315,7 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode().strip()
 
 
-def _check_bytes(media: Sequence[Media]) -> None:
+def check_bytes(media: Sequence[Media]) -> None:
     """Refuses more than one request may hold, before it is copied as base64."""
     if sum(len(one.data) for one in media) > LARGEST_MEDIA:
         raise InvalidArgument(
@@ -323,16 +323,16 @@ def _check_bytes(media: Sequence[Media]) -> None:
         )
 
 
-def _base64(data: bytes) -> str:
+def base64_of(data: bytes) -> str:
     """The bytes as standard base64 in one line."""
     return base64.b64encode(data).decode("ascii")
 
 
-def _table(value: Json) -> JsonObject:
+def table_of(value: Json) -> JsonObject:
     """The table that a value is; empty where it is none."""
     return value if isinstance(value, dict) else {}
 
 
-def _without_empty(body: JsonObject) -> JsonObject:
+def without_empty(body: JsonObject) -> JsonObject:
     """The fields that say something: None leaves the choice to the model."""
     return {key: value for key, value in body.items() if value is not None}
