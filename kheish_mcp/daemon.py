@@ -113,6 +113,7 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
             latest={},
         )
         stack.callback(parts.jobs.close)
+        stack.callback(parts.sessions.close)
         await parts.jobs.open()
         daemon = Daemon(settings, parts, inventories, inventory)
         group.start_soon(daemon.watch)

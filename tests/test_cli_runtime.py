@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import mcp_types as t
 import pytest
 
 from kheish_mcp.cli import run
+from kheish_mcp.stores.database import Database
+from kheish_mcp.stores.sessions import SessionStore
 from tests.conftest import CANARY, environment, kheish
 from tests.hosts import ERAS, stdio_client
 
@@ -168,3 +171,26 @@ async def test_a_running_daemon_sees_what_another_process_chose(mode: str, state
         view = json.loads(contents.text)
     assert view["revision"] == 1
     assert models(view)["openrouter"] == "openai/gpt-5.4"
+
+
+def test_sessions_are_listed_and_shown(shell: Shell):
+    async def main() -> None:
+        async with Database.open(shell.state_root) as database:
+            store = SessionStore(database)
+            async with store.turn("demo", "local") as run:
+                await run.write("input", {"text": "Draw.", "attachments": ["asset-x"]})
+                await run.write("answer", {"text": ""})
+                await run.write("tool", {"name": "generate_image", "is_error": False})
+                await store.publish("demo", "local", "A pier.", [], [])
+            store.close()
+
+    assert shell.data("sessions", "list") == []
+    assert shell.refusal("sessions", "get", "demo")[0] == 5
+    anyio.run(main)
+    [row] = shell.data("sessions", "list")
+    assert (row["session"], row["inputs"], row["outputs"]) == ("demo", 1, 1)
+    assert "demo     1       1" in shell.run("sessions", "list", output="pretty")[1]
+    shown = shell.data("sessions", "get", "demo")
+    assert [entry["kind"] for entry in shown["entries"]] == ["input", "answer", "tool", "output"]
+    said = shell.run("sessions", "get", "demo", output="pretty")[1]
+    assert said == "> Draw. [asset-x]\n(calls tools)\n  generate_image: done\n* A pier.\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import anyio
 import typer
@@ -15,7 +14,8 @@ from ..selectors import OPEN, Selector
 from ..stores.database import Database
 from ..stores.policy import Policy
 from ..stores.sessions import SessionStore, session_name
-from .frame import Frame, command_group
+from .frame import Frame, command_group, table
+from .moments import told
 from .runtime import opened
 
 app = command_group(__doc__)
@@ -29,9 +29,12 @@ Id = Annotated[str, typer.Argument(help="The session's name.")]
 def list_(ctx: typer.Context) -> None:
     """List the sessions, the one last used first."""
     frame: Frame = ctx.obj
-    names = _in_store(frame, lambda store: store.names(OWNER))
-    listed: list[Json] = [{"session": name} for name in names]
-    frame.give(listed, "\n".join(names) or "There are no sessions.")
+    found = _in_store(frame, lambda store: store.overview(OWNER))
+    rows = [(row["session"], row["inputs"], row["outputs"], told(row["updated_at"])) for row in found]
+    listed: list[Json] = [*found]
+    frame.give(
+        listed, table([("SESSION", "INPUTS", "OUTPUTS", "LAST USED"), *rows]) if rows else "There are no sessions."
+    )
 
 
 @app.command()
@@ -39,7 +42,7 @@ def get(ctx: typer.Context, session: Id) -> None:
     """Show what was said and published in a session, in order."""
     frame: Frame = ctx.obj
     shown = _in_store(frame, lambda store: store.read(session_name(session), OWNER))
-    frame.give(shown, json.dumps(shown, ensure_ascii=False, indent=2))
+    frame.give(shown, _journal(shown))
 
 
 @app.command("set-route")
@@ -68,8 +71,21 @@ def set_route(
 
     chosen = anyio.run(main)
     shown: JsonObject = {"session": name, "route_id": chosen.route_id, "model": chosen.model}
-    told = f"{chosen.model} on route {chosen.route_id} answers" if selector else "no choice of its own holds"
-    frame.give(shown, f"In session {name} {told} now.")
+    now = f"{chosen.model} on route {chosen.route_id} answers" if selector else "no choice of its own holds"
+    frame.give(shown, f"In session {name} {now} now.")
+
+
+def _journal(shown: dict[str, Any]) -> str:
+    """A session as a person reads it: who said what, what was done, what was published."""
+    return "\n".join(LINES[entry["kind"]](entry) for entry in shown["entries"])
+
+
+LINES: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "input": lambda entry: "> " + " ".join([entry["text"], *(f"[{asset}]" for asset in entry["attachments"])]),
+    "answer": lambda entry: entry["text"] or "(calls tools)",
+    "tool": lambda entry: f"  {entry['name']}: {'refused' if entry['is_error'] else 'done'}",
+    "output": lambda entry: f"* {entry['content']}",
+}
 
 
 def _in_store(frame: Frame, work: Callable[[SessionStore], Awaitable[T]]) -> T:

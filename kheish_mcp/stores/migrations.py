@@ -11,4 +11,5 @@ MIGRATIONS: Final = (
     database.TABLES + assets.TABLES + jobs.TABLES + ledger.TABLES + sessions.TABLES,
     tokens.TABLES,
     policy.TABLES,
+    sessions.JOURNAL,
 )

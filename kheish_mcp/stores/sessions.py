@@ -1,6 +1,8 @@
-"""Named, durable conversations and what they published.
+"""Named, durable conversations: what was asked, answered, done and published in each, in order.
 
-The crash story: an output is one row, so it is published whole or not at all; assets that it names are kept before it.
+The crash story: an entry is one row, so it is there whole or not at all; assets that it names are kept before it. A
+run names the process that does it, and whoever comes next finds the run of a dead process interrupted, with every
+entry that it had written.
 """
 
 from __future__ import annotations
@@ -8,11 +10,22 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..errors import InvalidArgument, Json, JsonObject, NotFound
+import anyio
+import anyio.to_thread
+
+from ..errors import InvalidArgument, Json, JsonObject, KheishError, NotFound
 from .database import Database, new_id
+from .processes import Processes
+
+if TYPE_CHECKING:
+    from apsw import Connection
+
+Kind = Literal["input", "answer", "tool", "output"]
 
 TABLES: Final = """
     CREATE TABLE output (
@@ -27,8 +40,44 @@ TABLES: Final = """
     ) STRICT;
     CREATE INDEX output_by_session ON output (owner, session, number);
 """
-
+JOURNAL: Final = """
+    CREATE TABLE run (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        session TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'completed', 'failed', 'interrupted')),
+        error TEXT,
+        process TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX run_by_session ON run (owner, session, number);
+    CREATE INDEX run_under_way ON run (owner, session, number) WHERE state IN ('queued', 'running');
+    CREATE TABLE entry (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        owner TEXT NOT NULL,
+        session TEXT NOT NULL,
+        run_id TEXT,
+        kind TEXT NOT NULL CHECK (kind IN ('input', 'answer', 'tool', 'output')),
+        body TEXT NOT NULL,
+        created_at REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX entry_by_session ON entry (owner, session, number);
+    INSERT INTO entry (owner, session, kind, body, created_at)
+        SELECT owner, session, 'output', json_object(
+            'output_id', output_id, 'content', content, 'parts', json(parts), 'artifacts', json(artifacts)
+        ), created_at FROM output WHERE session IS NOT NULL ORDER BY number;
+"""
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+LOOK_EVERY_S: Final = 0.2
+WRITE: Final = "INSERT INTO entry (owner, session, run_id, kind, body, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+EARLIER: Final = (
+    "SELECT run_id, process FROM run WHERE owner = ? AND session = ? AND number < ? AND state IN ('queued', 'running')"
+)
+NO_SESSION: Final = (
+    "`kheish-daemon sessions list` shows them; a first input, or an emit_output that names it, begins one."
+)
 
 
 def session_name(text: str) -> str:
@@ -39,11 +88,99 @@ def session_name(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a journal; `run_id` is None for what was published outside of any run."""
+
+    kind: Kind
+    run_id: str | None
+    body: JsonObject
+    created_at: float
+
+    def as_json(self) -> JsonObject:
+        """The entry as it is shown."""
+        return {"kind": self.kind, "run_id": self.run_id, "created_at": self.created_at, **self.body}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run whose turn it is in its session."""
+
+    run_id: str
+    session: str
+    owner: str
+    _database: Database
+
+    async def write(self, kind: Kind, body: JsonObject) -> None:
+        """One more entry of the journal, on disk when this returns, whoever is cancelled meanwhile."""
+        await self._database.change(WRITE, self.owner, self.session, self.run_id, kind, json.dumps(body), time.time())
+
+
 class SessionStore:
-    """Outputs in the order in which they were published, by owner and session."""
+    """The journals of a state root, by owner and session; one run at a time in each, in the order in which they came."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._processes = Processes(database.state_root / "processes")
+
+    def close(self) -> None:
+        """Lets go of this process's lock; its runs have to be over."""
+        self._processes.leave()
+
+    @asynccontextmanager
+    async def turn(
+        self, session: str, owner: str, waiting: Callable[[str], Awaitable[None]] | None = None
+    ) -> AsyncGenerator[Run]:
+        """A run of its own, once all runs that came before it in this session are over, in whatever process.
+
+        `waiting` is told once if it has to wait. The run ends with the block: completed, failed where a refusal
+        leaves it, interrupted where it is cancelled.
+        """
+        run = Run(new_id("run"), session_name(session), owner, self._database)
+        number = await self._database.write(lambda connection: self._queue(connection, run))
+        state, error = "interrupted", None
+        try:
+            await self._wait(run, number, waiting)
+            yield run
+            state = "completed"
+        except Exception as failure:
+            state = "failed"
+            error = json.dumps(
+                (failure if isinstance(failure, KheishError) else KheishError("Internal error.")).as_json()
+            )
+            raise
+        finally:
+            query = "UPDATE run SET state = ?, error = ?, updated_at = ? WHERE number = ?"
+            await self._database.change(query, state, error, time.time(), number)
+
+    def _queue(self, connection: Connection, run: Run) -> int:
+        self._processes.enter()
+        now = time.time()
+        connection.execute(
+            "INSERT INTO run (run_id, owner, session, state, process, created_at, updated_at)"
+            " VALUES (?, ?, ?, 'queued', ?, ?, ?)",
+            (run.run_id, run.owner, run.session, self._processes.own, now, now),
+        )
+        return connection.last_insert_rowid()
+
+    async def _wait(self, run: Run, number: int, waiting: Callable[[str], Awaitable[None]] | None) -> None:
+        """Until no run with a smaller number is under way; no event crosses from another process."""
+        while not await self._database.write(lambda connection: self._begin(connection, run, number)):
+            if waiting is not None:
+                await waiting(f"waiting for an earlier run in session {run.session}")
+                waiting = None
+            await anyio.sleep(LOOK_EVERY_S)
+
+    def _begin(self, connection: Connection, run: Run, number: int) -> bool:
+        """Whether it is this run's turn, and then it is on record; runs of dead processes are closed on the way."""
+        now = time.time()
+        for run_id, process in list(connection.execute(EARLIER, (run.owner, run.session, number))):
+            if self._processes.is_alive(process):
+                return False
+            query = "UPDATE run SET state = 'interrupted', updated_at = ? WHERE run_id = ?"
+            connection.execute(query, (now, run_id))
+        connection.execute("UPDATE run SET state = 'running', updated_at = ? WHERE number = ?", (now, number))
+        return True
 
     async def publish(
         self,
@@ -57,36 +194,63 @@ class SessionStore:
 
         An output without a session stays on record and belongs to none.
         """
-        output_id = new_id("output")
-        values = (output_id, owner, session, content, json.dumps(parts), json.dumps(artifacts), time.time())
-        query = (
-            "INSERT INTO output (output_id, owner, session, content, parts, artifacts, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)"
-        )
-        await self._database.change(query, *values)
+        output_id, now = new_id("output"), time.time()
+        body: JsonObject = {
+            "output_id": output_id, "content": content, "parts": list(parts), "artifacts": list(artifacts),
+        }  # fmt: skip
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT INTO output (output_id, owner, session, content, parts, artifacts, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (output_id, owner, session, content, json.dumps(body["parts"]), json.dumps(body["artifacts"]), now),
+            )
+            if session is not None:
+                connection.execute(WRITE, (owner, session, None, "output", json.dumps(body), now))
+
+        await self._database.write(work)
         return output_id
 
+    async def entries(self, session: str, owner: str) -> tuple[Entry, ...]:
+        """The session's journal in order; empty for a session that this owner never used."""
+        query = "SELECT kind, run_id, body, created_at FROM entry WHERE owner = ? AND session = ? ORDER BY number"
+        found = await self._database.rows(query, owner, session)
+        return tuple(Entry(kind, run_id, json.loads(body), created_at) for kind, run_id, body, created_at in found)
+
     async def read(self, session: str, owner: str) -> JsonObject:
-        """The session's outputs in order; NotFound for a session that this owner never used."""
-        query = "SELECT output_id, content, parts, artifacts, created_at FROM output WHERE owner = ? AND session = ?"
-        found = await self._database.rows(f"{query} ORDER BY number", owner, session)
-        if not found:
-            raise NotFound("There is no such session.", hint="emit_output with a session name begins one.")
-        outputs: list[Json] = [
-            {
-                "output_id": output_id,
-                "content": content,
-                "parts": json.loads(parts),
-                "artifacts": json.loads(artifacts),
-                "created_at": created_at,
-            }
-            for output_id, content, parts, artifacts, created_at in found
-        ]
-        return {"session": session, "outputs": outputs}
+        """The session as JSON: entries in order, runs with their states, outputs; NotFound for one never used."""
+        query = (
+            "SELECT run_id, state, error, process, created_at FROM run WHERE owner = ? AND session = ? ORDER BY number"
+        )
+        found = await self._database.rows(query, owner, session)
+        runs: list[Json] = [await anyio.to_thread.run_sync(self._shown, row) for row in found]
+        entries = await self.entries(session, owner)
+        if not entries and not runs:
+            raise NotFound("There is no such session.", hint=NO_SESSION)
+        outputs = [{**entry.body, "created_at": entry.created_at} for entry in entries if entry.kind == "output"]
+        return {
+            "session": session,
+            "entries": [entry.as_json() for entry in entries],
+            "runs": runs,
+            "outputs": [dict(output) for output in outputs],
+        }
+
+    def _shown(self, row: tuple[Any, ...]) -> JsonObject:
+        """A run as it is shown; one whose process has died is interrupted, whatever its row still says."""
+        run_id, state, error, process, created_at = row
+        dead = state in ("queued", "running") and not self._processes.is_alive(process)
+        shown: JsonObject = {"run_id": run_id, "state": "interrupted" if dead else state, "created_at": created_at}
+        return {**shown, "error": json.loads(error)} if error else shown
+
+    async def overview(self, owner: str) -> list[dict[str, Any]]:
+        """Each of the owner's sessions, the one last used first: its name, how many inputs and outputs, and its times."""
+        query = (
+            "SELECT session, sum(kind = 'input'), sum(kind = 'output'), min(created_at), max(created_at) FROM entry"
+            " WHERE owner = ? GROUP BY session ORDER BY max(number) DESC"
+        )
+        names = ("session", "inputs", "outputs", "created_at", "updated_at")
+        return [dict(zip(names, row, strict=True)) for row in await self._database.rows(query, owner)]
 
     async def names(self, owner: str) -> tuple[str, ...]:
         """The owner's sessions, the one last used first."""
-        query = (
-            "SELECT session FROM output WHERE owner = ? AND session IS NOT NULL GROUP BY 1 ORDER BY max(number) DESC"
-        )
-        return tuple(str(name) for (name,) in await self._database.rows(query, owner))
+        return tuple(str(row["session"]) for row in await self.overview(owner))
