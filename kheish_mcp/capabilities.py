@@ -214,9 +214,10 @@ class ModelCard:
     """What is known of one model of one driver; empty and None where it is not known, which forbids nothing.
 
     `price` is a sentence and `note` how to use it. `inputs` and `outputs` are modalities (text, image, audio, file,
-    speech, transcription ...). `prices` are USD by unit: image_out, image_out:2k, megapixel_out, image_token_out,
-    image_in, character, second, token_in, token_out, audio_token_in, audio_token_out, request. `sizes` are tiers and
-    WxH; `most_pictures` is what one request may ask for, `most_references` how many pictures it may work from.
+    speech, transcription ...); only a card that its provider gave has outputs. `prices` are USD by unit: image_out,
+    image_out:2k, megapixel_out, image_token_out, image_in, character, second, token_in, token_out, audio_token_in,
+    audio_token_out, request. `knobs` are the parameters of pictures with their values, none where any will do;
+    `parameters` those of text. `aliases` are other ids of the same model.
     """
 
     id: str
@@ -232,9 +233,10 @@ class ModelCard:
     prices: Mapping[str, float] = field(default_factory=dict, hash=False)
     context_tokens: int | None = None
     most_tokens_out: int | None = None
-    most_pictures: int | None = None
     most_references: int | None = None
+    knobs: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     parameters: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 class Driver(ABC):
@@ -257,8 +259,26 @@ class Driver(ABC):
         return None
 
     def models(self) -> tuple[ModelCard, ...]:
-        """The models this driver knows of by itself."""
+        """The models this driver knows of: its own, and those that it has learned."""
         return ()
+
+    def card(self, model: str) -> ModelCard | None:
+        """What is known of a model, whatever it is called by; None where nothing is."""
+        return next((card for card in self.models() if card.id == model), None)
+
+    def can(self, flag: str, model: str) -> bool | None:
+        """Whether a model has the capability of that flag; None where nobody can tell, so that it may be tried."""
+        card = self.card(model)
+        if card is None or (self.takes_any_model and not card.outputs):
+            return None
+        return flag in card.capabilities
+
+    async def discover(self) -> tuple[ModelCard, ...] | None:
+        """What the provider says now of all its models; None where it has nothing to say. Refuses as any request does."""
+        return None
+
+    def learn(self, cards: tuple[ModelCard, ...]) -> None:  # noqa: B027 - what cannot be discovered is not learned
+        """Takes over what was discovered, now or earlier, in place of what was learned before."""
 
     async def close(self) -> None:  # noqa: B027 - most drivers hold nothing open
         """Lets go of connections and processes."""

@@ -14,6 +14,8 @@ from .selectors import Selector, select
 C = TypeVar("C", bound=Capability)
 # Text has a row, but no switch: it is none of the capabilities that the runtime view and routes.toml name.
 KINDS: Final[tuple[type[Capability], ...]] = (*CAPABILITIES, TextGeneration)
+JUDGED_BY: Final = {"multimodal_input": "text"}  # a flag without models of its own
+SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,13 @@ class Catalog:
         models by any name.
         """
         if chosen.route_id is not None:
-            return _with_model(self._on_route(kind, chosen.route_id), chosen.model)
+            return _with_model(kind, self._on_route(kind, chosen.route_id), chosen.model)
         backends = self.backends(kind)
         if not backends:
             raise CapabilityUnavailable(self.why_not(kind), hint=self._fix(kind))
         if chosen.model is None:
             return backends[0]
-        naming = [backend for backend in backends if chosen.model in backend.models]
-        return _with_model((naming or [*_open_ended(backends), backends[0]])[0], chosen.model)
+        return _with_model(kind, _likeliest(kind, backends, chosen.model), chosen.model)
 
     def _on_route(self, kind: type[C], route_id: str) -> Backend[C]:
         for cell in self._rows[kind]:
@@ -140,22 +141,60 @@ def _cell(kind: type[Capability], offer: Offer) -> Cell:
     missing = driver.missing(kind)
     if missing is not None:
         return Absence(offer.route_id, *missing)
-    models = offer.models.get(kind.flag) or driver.preferred.get(kind.flag, ("",))
-    return Backend(offer.route_id, driver.provider, driver, models)
+    unable = _unable(kind, offer, driver)
+    return unable or Backend(offer.route_id, driver.provider, driver, _models(kind, offer, driver))
 
 
-def _open_ended(backends: Iterable[Backend[C]]) -> list[Backend[C]]:
-    """The backends that pass any model's name on; a driver with models of its own knows only those."""
-    return [backend for backend in backends if cast("Driver", backend.driver).takes_any_model]
+def _models(kind: type[Capability], offer: Offer, driver: Driver) -> tuple[str, ...]:
+    """The models in the order they are tried: those that the route names, else of the driver's own those that exist.
+
+    A model that is known not to do it is left out; where nothing is known, all are tried.
+    """
+    named = offer.models.get(kind.flag)
+    if named:
+        return tuple(model for model in named if driver.can(kind.flag, model) is not False)
+    own = driver.preferred.get(kind.flag, ("",))
+    return tuple(model for model in own if driver.can(kind.flag, model)) or own
 
 
-def _with_model(backend: Backend[C], model: str | None) -> Backend[C]:
+def _unable(kind: type[Capability], offer: Offer, driver: Driver) -> Absence | None:
+    """The absence where every model that the route names for it is known not to do it."""
+    named = offer.models.get(JUDGED_BY.get(kind.flag, kind.flag), ())
+    if not named or any(driver.can(kind.flag, model) is not False for model in named):
+        return None
+    verb = "does not do" if len(named) == 1 else "do not do"
+    reason = f"{', '.join(named)} {verb} this by the provider's own list"
+    able = () if kind.flag in JUDGED_BY else able_models(driver, kind.flag)
+    return Absence(offer.route_id, reason, f"name another model in routes.toml, such as {able[0]}" if able else None)
+
+
+def able_models(driver: Driver, flag: str) -> tuple[str, ...]:
+    """The ids of the models that a driver knows to have a capability."""
+    return tuple(card.id for card in driver.models() if flag in card.capabilities)
+
+
+def _likeliest(kind: type[C], backends: tuple[Backend[C], ...], model: str) -> Backend[C]:
+    """The backend for a model that was named without a route; a driver with models of its own knows only those."""
+    naming = [backend for backend in backends if model in backend.models]
+    knowing = [backend for backend in backends if cast("Driver", backend.driver).can(kind.flag, model)]
+    open_ended = [backend for backend in backends if cast("Driver", backend.driver).takes_any_model]
+    return (naming or knowing or open_ended or list(backends))[0]
+
+
+def _with_model(kind: type[C], backend: Backend[C], model: str | None) -> Backend[C]:
+    """The backend with the model of a call; refuses one that is known not to do it, and names some that do."""
     if model is None:
         return backend
     driver = cast("Driver", backend.driver)
-    known = {card.id for card in driver.models()}
-    if not driver.takes_any_model and model not in known:
+    able = able_models(driver, kind.flag)
+    if not driver.takes_any_model and driver.card(model) is None:
         raise InvalidArgument(
-            f"Route {backend.route_id} has no model {model!r}.", hint=f"Its models: {', '.join(sorted(known))}."
+            f"Route {backend.route_id} has no model {model!r}.", hint=f"Its models: {', '.join(sorted(able))}."
+        )
+    if driver.can(kind.flag, model) is False:
+        first = dict.fromkeys((*(known for known in backend.models if known in able), *able))
+        raise InvalidArgument(
+            f"{model} on route {backend.route_id} is not a model that {kind.phrase}.",
+            hint=f"Models that can: {', '.join(list(first)[:SHOWN]) or 'none is known'}. list_models shows them all.",
         )
     return Backend(backend.route_id, backend.provider, backend.driver, (model,))

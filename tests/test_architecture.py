@@ -135,7 +135,16 @@ def test_no_file_of_a_plural_folder_is_forgotten():
         "tools": {"base", "paid", "pictures"},
         "formats": {"base", "joining"},
         "crafts": {"pillow", "operations"},
-        "drivers": {"http", "answers", "streaming", "sse", "refusals", "openrouter_codec"},
+        "drivers": {
+            "http",
+            "answers",
+            "streaming",
+            "sse",
+            "refusals",
+            "openrouter_codec",
+            "openrouter_discovery",
+            "openrouter_narrowing",
+        },
     }
     for folder, beside in lists.items():
         text = (PACKAGE / folder / "__init__.py").read_text(encoding="utf-8")

@@ -43,9 +43,12 @@ from .openrouter_codec import (
     preferred,
     speech_wire,
 )
+from .openrouter_discovery import decode_models, find, indexed, with_image_models
+from .openrouter_narrowing import narrowed_picture, narrowed_speech
 from .refusals import malformed
 
-IMAGE_S, SPEECH_S, TRANSCRIPTION_S = 300.0, 120.0, 90.0
+IMAGE_S, SPEECH_S, TRANSCRIPTION_S, DISCOVERY_S = 300.0, 120.0, 90.0, 60.0
+LARGEST_CATALOGUE: Final = 16 << 20
 HEADERS: Final = {"X-OpenRouter-Title": "kheish-mcp"}
 HINTS: Final = {
     402: "The account is out of credit: top it up at https://openrouter.ai/settings/credits, or use another route."
@@ -54,6 +57,13 @@ PICTURE_MODELS: Final = ("google/gemini-3.1-flash-image-preview", "openai/gpt-im
 SPEECH_MODELS: Final = ("openai/gpt-4o-mini-tts-2025-12-15",)
 TRANSCRIPTION_MODELS: Final = ("openai/gpt-4o-mini-transcribe",)
 VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse")
+DRAWS: Final = ("image_generation", "image_edit")
+DRAWN: Final = (("1K", "2K", "4K", "WxH"), ("png", "jpeg", "webp"))
+BUILT_IN: Final = (
+    *(ModelCard(model, DRAWS, (), *DRAWN) for model in PICTURE_MODELS),
+    *(ModelCard(model, ("audio_generation",), VOICES, (), ("mp3", "wav", "pcm")) for model in SPEECH_MODELS),
+    *(ModelCard(model, ("transcription",)) for model in TRANSCRIPTION_MODELS),
+)
 FORMAT_WORDS: Final = re.compile(r"\bmp3\b|format", re.IGNORECASE)
 COST_LATER: Final = "The cost of speech is known a little later; see `kheish-daemon costs`."
 TIMES_WORDS: Final = re.compile(r"verbose_json|response_format|timestamp|diari[sz]", re.IGNORECASE)
@@ -82,22 +92,36 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._line = Line(endpoint, headers=HEADERS, hints=HINTS)
+        self._cards = BUILT_IN
+        self._index = indexed(BUILT_IN)
 
     def models(self) -> tuple[ModelCard, ...]:
-        """The models that are used when none is named; any other id is passed on to the provider."""
-        pictures = ("image_generation", "image_edit")
-        sizes, formats = ("1K", "2K", "4K", "WxH"), ("png", "jpeg", "webp")
-        return (
-            *(ModelCard(model, pictures, sizes=sizes, formats=formats) for model in PICTURE_MODELS),
-            *(ModelCard(model, ("audio_generation",), VOICES, (), ("mp3", "wav", "pcm")) for model in SPEECH_MODELS),
-            *(ModelCard(model, ("transcription",)) for model in TRANSCRIPTION_MODELS),
-        )
+        """What was learned, else the models that are used when none is named; any other id is passed on."""
+        return self._cards
+
+    def card(self, model: str) -> ModelCard | None:
+        """The card of a model, by its id, an alias, or a variant of either."""
+        return find(self._index, model)
+
+    async def discover(self) -> tuple[ModelCard, ...]:
+        """GET /models for all modalities, then GET /images/models, without which pictures are only not narrowed."""
+        cards = await anyio.to_thread.run_sync(decode_models, await self._listed("/models?output_modalities=all"))
+        try:
+            return await anyio.to_thread.run_sync(with_image_models, cards, await self._listed("/images/models"))
+        except KheishError:
+            return cards
+
+    def learn(self, cards: tuple[ModelCard, ...]) -> None:
+        """Knows these models from now on, and no others."""
+        self._cards, self._index = cards, indexed(cards)
 
     async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
         """Pictures through POST /images. Every one that came whole is given, with a warning for each that did not.
 
-        Refuses as the codec and the line do, and with Unavailable where no picture came whole.
+        Refuses what the model is known not to take, as the codec and the line do, and with Unavailable where no picture
+        came whole.
         """
+        request = narrowed_picture(self._learned(model), request)
         provider, warnings = preferred(self._line.endpoint.preferences, IMAGE_PREFERENCES)
         body = await anyio.to_thread.run_sync(encode_image, model, request, provider)
         answer = await self._line.post_json("/images", body, exchange, deadline_s=IMAGE_S)
@@ -117,8 +141,10 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
     async def generate_audio(self, model: str, request: SpeechRequest, exchange: Exchange) -> Generation:
         """Speech through POST /audio/speech, which gives mp3 or samples and nothing else; its cost comes later.
 
-        Samples come as a WAV unless pcm was asked for. A 400 about the format is asked once more, for samples.
+        Samples come as a WAV unless pcm was asked for. A 400 about the format is asked once more, for samples. Refuses a
+        voice that the model is known not to have.
         """
+        request = narrowed_speech(self._learned(model), request)
         provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
         wire = speech_wire(model, request.format)
 
@@ -153,6 +179,11 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
             raise
         return decode_transcription(await self._result(answer), model, answer.generation_id, warnings + told)
 
+    def _learned(self, model: str) -> ModelCard | None:
+        """The card that the provider itself gave; what is built in is too old to refuse anything by."""
+        card = self.card(model)
+        return card if card is not None and card.outputs else None
+
     async def close(self) -> None:
         """Closes the line."""
         await self._line.close()
@@ -164,6 +195,10 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         if refusal is not None:
             raise refusal
         return decoded
+
+    async def _listed(self, path: str) -> Json:
+        """A list of models, as the provider sends it."""
+        return await self._result(await self._line.get_json(path, deadline_s=DISCOVERY_S, largest=LARGEST_CATALOGUE))
 
     async def _words_of(self, answer: Answer) -> KheishError | None:
         """The refusal for JSON where sound belongs, whatever its Content-Type says."""

@@ -97,7 +97,7 @@ class Model:
                 "tokenizer": "Other",
                 "instruct_type": None,
             },
-            "pricing": {"prompt": f"{self.cost:.9f}", "completion": f"{self.answer_cost:.9f}", "request": "0"},
+            "pricing": self.pricing(),
             "top_provider": {"context_length": 4096, "max_completion_tokens": None, "is_moderated": False},
             "per_request_limits": None,
             "supported_parameters": list(SAMPLING) if "text" in self.outputs else [],
@@ -107,6 +107,13 @@ class Model:
             "knowledge_cutoff": None,
             "links": {"details": f"/api/v1/models/{self.id}/endpoints"},
         }
+
+    def pricing(self) -> dict[str, str]:
+        """Prices as decimal texts; a picture's price is given by the token, and what is paid by it otherwise as zero."""
+        if not self.makes_pictures:
+            return {"prompt": f"{self.cost:.9f}", "completion": f"{self.answer_cost:.9f}", "request": "0"}
+        tokens = {"google": 1290, "openai": 6240}.get(self.id.partition("/")[0], 4175)
+        return {"prompt": "0", "completion": "0", "image_output": f"{self.cost / tokens:.15f}"}
 
     def image_row(self) -> dict[str, Any]:
         """The model as GET /images/models lists it."""
