@@ -22,6 +22,7 @@ from .listeners import Listeners
 from .principals import LOCAL, Principal
 from .profiles import Profile, profile_of
 from .resources import Resources, templates
+from .scopes import scope_for
 from .tools import TOOLS
 from .tools.base import Call, Outcome, Parts, Tool, schema_of, validate
 
@@ -70,7 +71,7 @@ class KheishServer(Server[Any]):
             on_subscriptions_listen=face.listeners.listen,
             on_completion=self.complete,
         )
-        self.middleware.append(face.listeners.remember)
+        self.middleware += [face.listeners.remember, self.admit]
         self.add_request_handler("server/discover", t.RequestParams, self.discover)
 
     def create_initialization_options(
@@ -79,6 +80,18 @@ class KheishServer(Server[Any]):
         """As the SDK's, but handshake-era clients too are told that lists change."""
         options = notification_options or NotificationOptions(tools_changed=True, resources_changed=True)
         return super().create_initialization_options(options, *rest, **more)
+
+    async def admit(self, ctx: Context, call_next: Callable[[Context], Awaitable[Any]]) -> Any:
+        """Middleware: nothing but `tools/call`, which refuses in its own way, comes further than its scope allows."""
+        uri = ctx.params.get("uri") if ctx.params else None
+        needed = scope_for(ctx.method, uri)
+        if needed != "read" and ctx.method != "tools/call":
+            try:
+                self.face.principal(ctx).check(needed)
+            except KheishError as error:
+                told = {"code": error.code.value, "uri": uri, **error.details}
+                raise MCPError(t.INVALID_PARAMS, error.message, told) from None
+        return await call_next(ctx)
 
     async def discover(self, ctx: Context, params: t.RequestParams | None) -> t.DiscoverResult:
         """Every revision that this server speaks, the newest first."""
@@ -89,12 +102,11 @@ class KheishServer(Server[Any]):
         )
 
     async def list_tools(self, ctx: Context, params: t.PaginatedRequestParams | None) -> t.ListToolsResult:
-        """The tools that a backend can serve now, in their fixed order, on one page."""
+        """The tools that the caller may call and a backend can serve now, in their fixed order, on one page."""
         _refuse_cursor(params)
-        catalog = self.face.parts().catalog
-        return t.ListToolsResult(
-            tools=[described(tool, ctx.protocol_version) for tool in self.face.tools if tool.listed_by(catalog)]
-        )
+        catalog, may_call = self.face.parts().catalog, self.face.principal(ctx).may(scope_for("tools/call"))
+        listed = [tool for tool in self.face.tools if may_call and tool.listed_by(catalog)]
+        return t.ListToolsResult(tools=[described(tool, ctx.protocol_version) for tool in listed])
 
     async def call_tool(self, ctx: Context, params: t.CallToolRequestParams) -> t.CallToolResult:
         """One call: a result, or a refusal with its code; -32602 only for a name that no tool has."""
@@ -110,6 +122,7 @@ class KheishServer(Server[Any]):
             return refusal(KheishError("Internal error.", hint="The daemon's log on stderr says more."))
 
     async def _called(self, tool: Tool, arguments: Mapping[str, Any], ctx: Context) -> t.CallToolResult:
+        self.face.principal(ctx).check(scope_for("tools/call", tool.name))
         parts = self.face.parts()
         if not tool.listed_by(parts.catalog):
             raise CapabilityUnavailable(
@@ -135,7 +148,7 @@ class KheishServer(Server[Any]):
         return Call(**shared, owner=who.owner, at_hand=who.at_hand, report=report, wait_seconds=profile.wait_seconds)
 
     def _resources(self, ctx: Context) -> Resources:
-        return Resources(self.face.parts(), self.face.principal(ctx).owner, self.face.runtime)
+        return Resources(self.face.parts(), self.face.principal(ctx), self.face.runtime)
 
     async def list_resources(self, ctx: Context, params: t.PaginatedRequestParams | None) -> t.ListResourcesResult:
         """The caller's assets, newest first, page by page; a cursor that is not ours is -32602."""
@@ -174,12 +187,13 @@ class KheishServer(Server[Any]):
         )
 
     async def _offered(self, ctx: Context, argument: str) -> list[str]:
-        parts = self.face.parts()
-        owner = self.face.principal(ctx).owner
+        parts, who = self.face.parts(), self.face.principal(ctx)
         if argument == "asset_id":
-            return [asset.asset_id for asset in (await parts.assets.page(owner, None))[0]]
+            return [asset.asset_id for asset in (await parts.assets.page(who.owner, None))[0]]
         if argument == "session":
-            return list(await parts.sessions.names(owner))
+            return list(await parts.sessions.names(who.owner))
+        if not who.may(scope_for("tools/call")):
+            return []
         cards = [card for offer in parts.catalog.offers if offer.driver for card in offer.driver.models()]
         table = {
             "provider": list(parts.catalog.routes),

@@ -16,7 +16,9 @@ from .content import moment, preview_of
 from .errors import Code, JsonObject, KheishError, NotFound
 from .formats import kind_of
 from .media import Kind
+from .principals import Principal
 from .profiles import UNKNOWN
+from .scopes import scope_for
 from .stores.assets import Asset
 from .stores.sessions import NAME
 from .tools.base import Parts
@@ -42,24 +44,25 @@ TEMPLATES: Final = (
 )
 FIXED: Final = (
     ("kheish://runtime", "runtime", "Runtime", "Routes, capabilities, tools, and the reason for each absence."),
-    ("kheish://costs", "costs", "Costs", "What was spent, by day, route and model."),
+    ("kheish://costs", "costs", "Costs", "What your calls have cost, by day, route and model."),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources of one owner; `runtime` gives the runtime view as it is now."""
+    """What one principal may read; `runtime` gives the runtime view as it is now."""
 
     parts: Parts
-    owner: str
+    principal: Principal
     runtime: Callable[[], Awaitable[JsonObject]]
 
     async def page(self, cursor: str | None) -> t.ListResourcesResult:
         """Newest assets first; the daemon's own resources stand before them on the first page."""
-        assets, following = await self.parts.assets.page(self.owner, cursor)
+        assets, following = await self.parts.assets.page(self.principal.owner, cursor)
         fixed = [
             t.Resource(uri=uri, name=name, title=title, description=told, mime_type="application/json")
             for uri, name, title, told in FIXED
+            if self.principal.may(scope_for("resources/read", uri))
         ]
         listed = [_listed(asset) for asset in assets]
         return t.ListResourcesResult(resources=[*fixed, *listed] if cursor is None else listed, next_cursor=following)
@@ -75,14 +78,14 @@ class Resources:
 
     async def _read(self, uri: str) -> tuple[Contents, int]:
         if match := ASSET.fullmatch(uri):
-            asset = await self.parts.assets.get(match[1], self.owner)
+            asset = await self.parts.assets.get(match[1], self.principal.owner)
             return await ASSET_VIEWS[match[2] or ""](self, asset, uri), IMMUTABLE_MS if not match[2] else 0
         if match := SESSION.fullmatch(uri):
-            return _json(uri, await self.parts.sessions.read(match[1], self.owner)), 0
+            return _json(uri, await self.parts.sessions.read(match[1], self.principal.owner)), 0
         if uri == "kheish://runtime":
             return _json(uri, await self.runtime()), 0
         if uri == "kheish://costs":
-            return _json(uri, await self.parts.ledger.overview()), 0
+            return _json(uri, await self.parts.ledger.overview(self.principal.owner)), 0
         raise NotFound("There is no such resource.", hint="resources/list names what is there.")
 
     async def _bytes(self, asset: Asset, uri: str) -> Contents:
