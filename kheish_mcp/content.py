@@ -64,9 +64,12 @@ class Presenter:
                 self.spent += len(part)
                 continue
             block = await self._inline(part, "full") or await self._inline(part, "auto")
-            blocks += [block] if block is not None else self._link(part) or [t.TextContent(type="text", text=part.uri)]
+            blocks += [block] if block is not None else self._mention(part)
             if block is None:
                 warnings.append(TOO_LARGE.format(part.asset_id, part.uri))
+        for asset in published.named:
+            block = await self._inline(asset, "auto")
+            blocks += [block] if block is not None else self._mention(asset)
         return t.CallToolResult(content=[*blocks, _text(_with_warnings(published.result, warnings))])
 
     async def _inline(self, asset: Asset, preview: Preview) -> Block | None:
@@ -108,6 +111,10 @@ class Presenter:
 
     def _fits(self, size: int) -> bool:
         return self.spent + size * 4 // 3 + 1024 <= self.profile.result_bytes
+
+    def _mention(self, asset: Asset) -> list[Block]:
+        """The asset as a link, or as its URI for a client that takes no links."""
+        return self._link(asset) or [t.TextContent(type="text", text=asset.uri)]
 
     def _link(self, asset: Asset) -> list[Block]:
         return [link(asset)] if self.profile.links and self.revision >= LINKS_SINCE else []

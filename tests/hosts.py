@@ -1,4 +1,4 @@
-"""Real clients for tests: the official one, over stdio, in both protocol eras, against the real program."""
+"""Real clients for tests: the official one, in both protocol eras, over stdio or beside the daemon in one process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import mcp_types as t
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
+
+from kheish_mcp.daemon import Daemon, open_daemon
+from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.settings import Settings
 
 ERAS = ("2026-07-28", "legacy")
 
@@ -24,6 +29,21 @@ async def stdio_client(
         command=sys.executable, args=["-m", "kheish_mcp", "serve", "--transport", "stdio", *options], env=dict(env)
     )
     async with Client(server, mode=mode, cache=None, **more) as client:
+        yield client
+
+
+@asynccontextmanager
+async def daemon_of(env: Mapping[str, str]) -> AsyncGenerator[Daemon]:
+    """A daemon in this process, with the settings that a child with these variables would have."""
+    async with open_daemon(Settings.load(env, cwd=Path("/"), transport="stdio")) as daemon:
+        yield daemon
+
+
+@asynccontextmanager
+async def client_of(daemon: Daemon, mode: str = "2026-07-28", **more: Any) -> AsyncGenerator[Client]:
+    """A client of a daemon in this process, through the real server without a wire; the face may be changed by `more`."""
+    face = Face(lambda: daemon.parts, daemon.runtime, daemon.listeners)
+    async with Client(KheishServer(face), mode=mode, cache=None, **more) as client:
         yield client
 
 

@@ -17,7 +17,7 @@ from .wav import WAV
 from .webm import WEBM
 from .webp import WEBP
 
-__all__ = ["FORMATS", "extension_of", "kind_of", "parse_media_type", "recognise"]
+__all__ = ["FORMATS", "endings_of", "extension_of", "kind_of", "parse_media_type", "recognise"]
 
 FORMATS: Final[tuple[Format, ...]] = (
     PNG, JPEG, WEBP, GIF, WAV, WEBM, SVG, MP3, PCM, L16, PLAIN, MARKDOWN, CSV, JSON,
@@ -39,3 +39,8 @@ def kind_of(media_type: str) -> Kind | None:
 def extension_of(media_type: str) -> str:
     """The file ending of a media type, without a dot."""
     return BY_TYPE[media_type].extension if media_type in BY_TYPE else "bin"
+
+
+def endings_of(media_type: str) -> tuple[str, ...]:
+    """The other file endings that are as true for a media type."""
+    return BY_TYPE[media_type].endings if media_type in BY_TYPE else ()

@@ -48,7 +48,11 @@ def _json(text: str) -> None:
 
 
 def _format(
-    media_type: str, extension: str, check: Callable[[str], None], sniff: Callable[[bytes], bool] | None = None
+    media_type: str,
+    extension: str,
+    check: Callable[[str], None],
+    sniff: Callable[[bytes], bool] | None = None,
+    endings: tuple[str, ...] = (),
 ) -> Format:
     def inspect(media: Media) -> Facts:
         if not media.data:
@@ -56,12 +60,12 @@ def _format(
         check(readable(media.data))
         return form.facts()
 
-    form = Format(media_type, Kind.TEXT, extension, inspect, sniff)
+    form = Format(media_type, Kind.TEXT, extension, inspect, sniff, endings)
     return form
 
 
 SVG = _format("image/svg+xml", "svg", _plain, lambda data: SVG_ROOT.match(data[:4096]) is not None)
-PLAIN = _format("text/plain", "txt", _plain)
-MARKDOWN = _format("text/markdown", "md", _plain)
+PLAIN = _format("text/plain", "txt", _plain, endings=("srt", "vtt"))
+MARKDOWN = _format("text/markdown", "md", _plain, endings=("markdown",))
 CSV = _format("text/csv", "csv", _csv)
 JSON = _format("application/json", "json", _json)

@@ -68,7 +68,8 @@ REFUSALS: Final[dict[int, tuple[type[KheishError], str]]] = {
 
 def _families() -> dict[str, frozenset[str]]:
     """Per extension the endings that are as true; texts may pass for each other, but never for a script or a page."""
-    texts = {form.extension for form in FORMATS if form.kind is Kind.TEXT and form.sniff is None} | {"srt", "vtt"}
+    unsigned = [form for form in FORMATS if form.kind is Kind.TEXT and form.sniff is None]
+    texts = {ending for form in unsigned for ending in (form.extension, *form.endings)}
     return {
         form.extension: frozenset(texts if form.extension in texts else {form.extension, *form.endings})
         for form in FORMATS

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import DataLoss, InvalidArgument, Json, JsonObject, MediaRejected, NotFound, ResourceExhausted
-from ..formats import extension_of, recognise
+from ..formats import endings_of, extension_of, recognise
 from ..media import Facts, Media, Pcm
 from ..names import file_name, plain
 from .blobs import Blobs
@@ -306,7 +306,7 @@ def _new_row(
         asset_id=asset_id,
         owner=owner,
         media_type=facts.media_type,
-        file_name=file_name(media.name, default, facts.extension),
+        file_name=file_name(media.name, default, facts.extension, endings_of(facts.media_type)),
         label=plain(label)[:LONGEST_LABEL],
         kind=kind,
         byte_length=len(media.data),

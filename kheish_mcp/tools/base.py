@@ -52,10 +52,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An emitted output: texts and assets in the order in which they are to be seen, and the result object."""
+    """An emitted output: texts and assets in the order in which they are to be seen, and the result object.
+
+    `named` are the assets that follow without being asked for inline: a picture is seen all the same, a sound is a link.
+    """
 
     result: JsonObject
     parts: tuple[str | Asset, ...]
+    named: tuple[Asset, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

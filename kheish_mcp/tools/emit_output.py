@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -30,7 +31,7 @@ class EmitOutput(Input):
     content: str | None = Field(None, max_length=100_000, description="Text shown first.")
     parts: list[OutputPart] | None = Field(None, max_length=64, description="Texts and assets, in order.")
     artifact_ids: list[str] | None = Field(None, max_length=64, description="Asset ids that belong to the output.")
-    include_artifacts_inline: bool = Field(False, description="Show artifact_ids too, after the parts.")
+    include_artifacts_inline: bool = Field(False, description="Sounds of artifact_ids too, not only their links.")
     session: str | None = Field(
         None, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Session to record it in."
     )
@@ -44,11 +45,12 @@ async def run(given: EmitOutput, call: Call) -> Published:
     artifacts = tuple(dict.fromkeys([*in_parts, *named]))
     visible: list[Part] = [given.content] if given.content and given.content.strip() else []
     visible += parts
+    following = [asset for asset in named if asset not in in_parts]
     if given.include_artifacts_inline or not visible:
-        visible += [asset for asset in named if asset not in in_parts]
+        visible, following = [*visible, *following], []
     if not visible:
         raise InvalidArgument("There is nothing to emit.", hint="Give content, parts or artifact_ids.")
-    return await _publish(given, call, tuple(visible), artifacts)
+    return replace(await _publish(given, call, tuple(visible), artifacts), named=tuple(following))
 
 
 async def _resolved(part: OutputPart, call: Call) -> Part | None:
