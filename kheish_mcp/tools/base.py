@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,7 @@ from ..stores.sessions import SessionStore
 from ..workers import Workers
 
 Preview = Literal["auto", "none", "full"]
+LONGEST_REFERENCE: Final = 100_000_000  # a data: URI of 64 MiB in base64
 
 
 class Input(BaseModel):

@@ -9,7 +9,7 @@ from ..errors import InvalidArgument, JsonObject
 from ..media import Kind
 from ..stores.assets import Asset
 from ..stores.jobs import Job
-from .base import Call, Outcome, Tool
+from .base import LONGEST_REFERENCE, Call, Outcome, Tool
 from .paid import run_as_job
 from .pictures import PictureInput, collect, divide, finish, request_of
 
@@ -27,7 +27,9 @@ class EditImage(PictureInput):
         description="1-16 pictures, the subject first: asset ids, asset://, https:// or data: URIs, workspace paths. "
         "Left out: your last picture.",
     )
-    mask: str | None = Field(None, description="Picture reference: only its white or painted parts may change.")
+    mask: str | None = Field(
+        None, max_length=LONGEST_REFERENCE, description="Picture reference: only its white or painted parts may change."
+    )
 
 
 async def run(given: EditImage, call: Call) -> Outcome:

@@ -13,7 +13,7 @@ from ..media import Kind, Media
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from ..subtitles import srt, vtt
-from .base import Call, MediaInput, Outcome, Tool
+from .base import LONGEST_REFERENCE, Call, MediaInput, Outcome, Tool
 from .paid import run_as_job, save_copies, shown, spend
 
 WRITERS = {"srt": srt, "vtt": vtt}
@@ -27,9 +27,10 @@ class TranscribeAudio(MediaInput):
 
     audio: str = Field(
         min_length=1,
+        max_length=LONGEST_REFERENCE,
         description="The sound: asset id, asset://, https:// or data: URI, or workspace path.",
     )
-    language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="ISO 639-1 code, if known.")
+    language: str | None = Field(None, max_length=3, pattern="^[a-z]{2,3}$", description="ISO 639-1 code, if known.")
     prompt: str | None = Field(None, max_length=4000, description="Names and words to expect.")
     timestamps: Timestamps = Field("none", description="Give times per segment or word.")
     format: Literal["text", "srt", "vtt"] = Field("text", description="Of the transcript asset.")
