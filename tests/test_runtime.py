@@ -52,7 +52,7 @@ async def test_the_flags_of_an_openrouter_route_are_the_page_s(state_root: Path)
     env = with_routes(state_root, PAGE)
     set_slot(state_root)
     async with daemon_of(env) as daemon:
-        view: Any = daemon.runtime()
+        view: Any = await daemon.runtime()
     [route] = view["routes"]
     assert route["capabilities"] == {
         "matrix_version": 2,
@@ -88,7 +88,7 @@ async def test_a_capability_switched_off_takes_its_tool_away(flag: str, gone: st
         why = await refused(client, gone, image_asset_ids=["x"])
         assert why["code"] == "failed_precondition"
         assert flag in why["message"]
-        view: Any = daemon.runtime()
+        view: Any = await daemon.runtime()
     [tool] = [tool for tool in view["tools"] if tool["name"] == gone]
     assert tool["listed"] is False
     assert flag in tool["reason"]
@@ -100,7 +100,7 @@ async def test_a_slot_of_another_provider_is_a_reason_and_not_a_crash(state_root
     set_slot(state_root, "openai")
     async with daemon_of(env) as daemon, client_of(daemon) as client:
         assert not GATED & await listed(client)
-        view: Any = daemon.runtime()
+        view: Any = await daemon.runtime()
         assert view["routes"][0]["state"] == "error"
         assert "openai" in view["routes"][0]["reasons"][0]
 
@@ -111,7 +111,7 @@ async def test_a_routes_file_that_is_wrong_is_the_reason_of_every_absence(state_
         assert await listed(client) >= {"emit_output", "store_asset", "list_models"}
         why = await refused(client, "generate_image", prompt="a pier")
         assert "routes.toml:3:" in why["message"]
-        view: Any = daemon.runtime()
+        view: Any = await daemon.runtime()
         assert view["routes"] == []
         assert "did you mean openrouter" in view["error"]
         assert "openruoter" not in json.dumps(view)
@@ -122,7 +122,7 @@ async def test_a_wrong_master_key_is_the_route_s_reason(state_root: Path):
     set_slot(state_root)
     env["KHEISH_AUTH_STORE_MASTER_KEY"] = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
     async with daemon_of(env) as daemon:
-        view: Any = daemon.runtime()
+        view: Any = await daemon.runtime()
     assert view["routes"][0]["state"] == "error"
     assert "key" in view["routes"][0]["reasons"][0]
 
@@ -154,7 +154,7 @@ async def test_changes_are_seen_and_told_without_a_restart(mode: str, state_root
         # A slip of the pen in the file leaves the last good routes standing, with the error on view.
         path.write_text(PAGE + "transcription = maybe\n")
         with anyio.fail_after(10):
-            while "error" not in daemon.runtime():  # noqa: ASYNC110 - likewise
+            while "error" not in await daemon.runtime():  # noqa: ASYNC110 - likewise
                 await anyio.sleep(0.05)
         assert GATED & await listed(client) == GATED - {"transcribe_audio"}
         AuthStore(state_root, Secret(MASTER)).delete("openrouter.primary")
@@ -167,10 +167,10 @@ async def test_changes_are_seen_and_told_without_a_restart(mode: str, state_root
 
 async def test_the_built_in_routes_need_no_file(state_root: Path):
     async with daemon_of(environment(state_root)) as daemon:
-        view: Any = daemon.runtime()
+        view: Any = await daemon.runtime()
     assert [route["route_id"] for route in view["routes"]] == ["local"]
     assert all(tool["listed"] for tool in view["tools"] if tool["name"] in GATED)
     async with daemon_of(environment(state_root, OPENROUTER_API_KEY=CANARY)) as daemon:
-        view = daemon.runtime()
+        view = await daemon.runtime()
     assert [route["route_id"] for route in view["routes"]] == ["openrouter", "local"]
     assert view["default_route"] == "openrouter"
