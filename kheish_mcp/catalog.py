@@ -47,7 +47,8 @@ class Offer:
     """What one route brings to the catalog: its driver, or the one reason why nothing of it can be used.
 
     `flags` are the capabilities that routes.toml switches, `models` those that it names per flag, and as `text` the
-    route's default model.
+    route's default model. `seen_at` is the epoch time at which its provider listed its models, None where it never did;
+    `warning` what is wrong with a route that can be used all the same.
     """
 
     route_id: str
@@ -58,6 +59,8 @@ class Offer:
     base_url: str | None = None
     flags: Mapping[str, bool] = field(default_factory=dict)
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seen_at: float | None = None
+    warning: str | None = None
 
 
 Cell = Backend[Capability] | Absence

@@ -66,6 +66,13 @@ class Daemon:
                 choice = chosen
                 await self.listeners.resource_updated("kheish://runtime")
 
+    async def discover(self) -> None:
+        """Asks providers for their models whenever that is due, beside everything else."""
+        while True:
+            if await self.inventories.discover():
+                await self.reload()
+            await anyio.sleep(LOOK_EVERY_S)
+
     async def _look(self) -> tuple[object, int, Choice]:
         return self.inventories.signature(), await self.parts.assets.newest(), await self.parts.policy.choice()
 
@@ -117,4 +124,5 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
         await parts.jobs.open()
         daemon = Daemon(settings, parts, inventories, inventory)
         group.start_soon(daemon.watch)
+        group.start_soon(daemon.discover)
         yield daemon

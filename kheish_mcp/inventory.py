@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from .capabilities import Driver
 from .catalog import Absence, Catalog, Offer
 from .conversation import TextGeneration
+from .discovery import Discoveries
 from .drivers import DRIVERS, flags_by_driver, open_driver
 from .drivers.http import Endpoint
 from .errors import ConfigError, KheishError, NotFound
@@ -14,6 +15,7 @@ from .routes import Route, Routes, builtin_routes, read_routes
 from .secret import Secret
 from .settings import Settings
 from .stores.auth import AuthStore
+from .stores.models import ModelStore
 from .tools import TOOLS
 from .workers import Workers
 
@@ -39,7 +41,9 @@ class Inventories:
         self.settings = settings
         self.auth = auth
         self.workers = workers
+        self.discoveries = Discoveries(settings.discovery, ModelStore(settings.state_root))
         self._drivers: dict[tuple[str, Endpoint], Driver] = {}
+        self._in_use: set[Driver] = set()
 
     def signature(self) -> tuple[object, ...]:
         """Changes whenever a new look could find something else."""
@@ -58,9 +62,14 @@ class Inventories:
             routes = self._routes()
         except ConfigError as error:
             trouble = error.message
+        self._in_use.clear()
         offers = [self._offer(route) for route in routes.routes] if routes is not None else []
         reason = trouble if routes is None else None
         return Inventory(routes, Catalog(offers, trouble=reason), trouble)
+
+    async def discover(self) -> bool:
+        """Asks the providers of the drivers in use whose lists are due; whether a new `read` would find something else."""
+        return await self.discoveries.refresh(tuple(self._in_use))
 
     def _routes(self) -> Routes:
         settings = self.settings
@@ -100,7 +109,17 @@ class Inventories:
             fix = f"kheish-daemon secrets set {name} --provider {route.driver}"
             return replace(offer, absence=Absence(route.route_id, "it has no key", fix))
         endpoint = Endpoint(route.route_id, offer.base_url or "", key, route.preferences)
-        return replace(offer, driver=self._driver(route.driver, endpoint))
+        return self._learned(offer, self._driver(route.driver, endpoint))
+
+    def _learned(self, offer: Offer, driver: Driver) -> Offer:
+        """The offer of a driver, with when its models were discovered, or the absence where they have to be and were not."""
+        lacking = self.discoveries.absence(driver)
+        if lacking is not None:
+            fix = "look at the network, or set KHEISH_OPENROUTER_MODEL_DISCOVERY to best_effort"
+            return replace(offer, absence=Absence(offer.route_id, lacking, fix))
+        learned = self.discoveries.of(driver)
+        warning = learned.trouble if learned is not None and self.settings.discovery == "required" else None
+        return replace(offer, driver=driver, seen_at=learned.seen_at if learned is not None else None, warning=warning)
 
     def _key(self, route: Route) -> Secret | None:
         """The route's key; refuses with a reason where a slot is missing, of another provider, or cannot be opened."""
@@ -122,6 +141,8 @@ class Inventories:
         known = self._drivers.get((name, endpoint))
         if known is None:
             known = self._drivers[name, endpoint] = open_driver(name, endpoint, self.workers)
+            self.discoveries.recall(known, endpoint.base_url)
+        self._in_use.add(known)
         return known
 
     async def close(self) -> None:

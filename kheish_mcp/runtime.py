@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .capabilities import CAPABILITIES
-from .catalog import Absence, Backend, Catalog
+from .catalog import Absence, Backend, Catalog, Offer
 from .errors import ConfigError, InvalidArgument, Json, JsonObject
 from .routes import Route, Routes
 from .selectors import Selector, parse_selector, settle
@@ -57,7 +57,7 @@ def _route(route: Route, catalog: Catalog, choice: Selector) -> JsonObject:
     offer = next(offer for offer in catalog.offers if offer.route_id == route.route_id)
     cells = {kind.flag: cell for kind in CAPABILITIES for cell in catalog.row(kind) if cell.route_id == route.route_id}
     live = {flag: isinstance(cell, Backend) for flag, cell in cells.items()}
-    reasons = [offer.absence.reason] if offer.absence else _reasons(cells.values())
+    reasons = [offer.absence.reason] if offer.absence else _reasons(offer, cells.values())
     shown: JsonObject = {
         "route_id": route.route_id,
         "driver": route.driver,
@@ -72,9 +72,10 @@ def _route(route: Route, catalog: Catalog, choice: Selector) -> JsonObject:
     return {**shown, "auth_ref": route.auth_ref} if route.auth_ref else shown
 
 
-def _reasons(cells: Iterable[object]) -> list[str]:
-    """What a usable route lacks although its driver could do it: an extra that is not installed."""
-    return list(dict.fromkeys(cell.reason for cell in cells if isinstance(cell, Absence) and cell.fix))
+def _reasons(offer: Offer, cells: Iterable[object]) -> list[str]:
+    """What is wrong with a usable route: its warning, and what it lacks although its driver could do it."""
+    lacking = [cell.reason for cell in cells if isinstance(cell, Absence) and cell.fix]
+    return list(dict.fromkeys([offer.warning, *lacking] if offer.warning else lacking))
 
 
 def _tool(tool: Tool, catalog: Catalog) -> JsonObject:

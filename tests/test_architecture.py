@@ -19,7 +19,7 @@ FLOORS = {
     "stores": 2, "routes": 2, "scopes": 2,
     "drivers": 3, "catalog": 3, "sources": 3,
     "tools": 4, "profiles": 4,
-    "mcp_server": 5, "content": 5, "resources": 5, "listeners": 5, "runtime": 5, "inventory": 5,
+    "mcp_server": 5, "content": 5, "resources": 5, "listeners": 5, "runtime": 5, "inventory": 5, "discovery": 5,
     "transports": 6, "agent": 6,
     "daemon": 7,
     "cli": 8,
