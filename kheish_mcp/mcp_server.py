@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+import anyio
+import anyio.lowlevel
 import mcp_types as t
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
@@ -17,6 +19,7 @@ from mcp.shared.exceptions import MCPError
 
 from . import __version__
 from .content import LINKS_SINCE, Presenter, refusal
+from .departures import Departures, is_there
 from .errors import CapabilityUnavailable, JsonObject, KheishError
 from .listeners import Listeners
 from .principals import LOCAL, Principal
@@ -71,7 +74,8 @@ class KheishServer(Server[Any]):
             on_subscriptions_listen=face.listeners.listen,
             on_completion=self.complete,
         )
-        self.middleware += [face.listeners.remember, self.admit]
+        self.departures = Departures()
+        self.middleware += [face.listeners.remember, self.departures.listen, self.admit]
         self.add_request_handler("server/discover", t.RequestParams, self.discover)
 
     def create_initialization_options(
@@ -113,15 +117,36 @@ class KheishServer(Server[Any]):
         tool = self.named.get(params.name)
         if tool is None:
             raise MCPError(t.INVALID_PARAMS, "Unknown tool", {"tools": list(self.named)})
+        handed: list[str] = []
         try:
-            return await self._called(tool, params.arguments or {}, ctx)
+            result = await self._called(tool, params.arguments or {}, ctx, handed)
         except KheishError as error:
-            return refusal(error)
+            result = refusal(error)
         except Exception:
             log.exception("%s failed", tool.name)
-            return refusal(KheishError("Internal error.", hint="The daemon's log on stderr says more."))
+            result = refusal(KheishError("Internal error.", hint="The daemon's log on stderr says more."))
+        await self._note_delivery(ctx, handed)
+        return result
 
-    async def _called(self, tool: Tool, arguments: Mapping[str, Any], ctx: Context) -> t.CallToolResult:
+    async def _note_delivery(self, ctx: Context, handed: Sequence[str]) -> None:
+        """Notes which jobs' ends go out with the answer; not so where the client has gone, which may then ask again."""
+        if not handed or not await is_there(ctx):
+            return
+        jobs = self.face.parts().jobs
+        try:
+            for job_id in handed:
+                await jobs.mark_delivered(job_id)
+            await anyio.lowlevel.checkpoint()
+        except KheishError as error:  # the answer goes out all the same, and perhaps once more
+            log.error("a delivery could not be noted: %s", error.message)
+        except anyio.get_cancelled_exc_class():  # it left meanwhile
+            for job_id in handed:
+                await jobs.mark_delivered(job_id, delivered=False)
+            raise
+
+    async def _called(
+        self, tool: Tool, arguments: Mapping[str, Any], ctx: Context, handed: list[str]
+    ) -> t.CallToolResult:
         self.face.principal(ctx).check(scope_for("tools/call", tool.name))
         parts = self.face.parts()
         if not tool.listed_by(parts.catalog):
@@ -130,14 +155,14 @@ class KheishServer(Server[Any]):
                 hint="kheish://runtime, or `kheish-daemon runtime get`, says what each route lacks.",
             )
         profile = _profile(ctx)
-        call = self._call(parts, ctx, profile)
+        call = self._call(parts, ctx, profile, handed)
         outcome = await tool.run(validate(tool.input, arguments), call)
         presenter = Presenter(parts.assets, parts.workers, profile, ctx.protocol_version)
         if isinstance(outcome, Outcome):
             return await presenter.outcome(outcome, structured=tool.output_schema is not None)
         return await presenter.published(outcome)
 
-    def _call(self, parts: Parts, ctx: Context, profile: Profile) -> Call:
+    def _call(self, parts: Parts, ctx: Context, profile: Profile, handed: list[str]) -> Call:
         started = time.monotonic()
 
         async def report(sentence: str) -> None:
@@ -145,7 +170,15 @@ class KheishServer(Server[Any]):
 
         shared = {field.name: getattr(parts, field.name) for field in fields(Parts)}
         who = self.face.principal(ctx)
-        return Call(**shared, owner=who.owner, at_hand=who.at_hand, report=report, wait_seconds=profile.wait_seconds)
+        return Call(
+            **shared,
+            owner=who.owner,
+            at_hand=who.at_hand,
+            report=report,
+            wait_seconds=profile.wait_seconds,
+            hands_over=handed.append,
+            wants_stop=lambda: self.departures.wants_stop(ctx),
+        )
 
     def _resources(self, ctx: Context) -> Resources:
         return Resources(self.face.parts(), self.face.principal(ctx), self.face.runtime)

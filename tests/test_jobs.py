@@ -204,31 +204,97 @@ async def test_a_foreign_job_looks_like_none(state_root: Path):
         assert await place.jobs.wait(job.job_id, 30)
 
 
-async def test_reports_reach_every_listener_and_the_record(state_root: Path):
-    heard, gate = list[str](), Gate()
-
-    async def hear(sentence: str) -> None:
-        heard.append(sentence)
-
-    async def broken(sentence: str) -> None:
-        raise ConnectionResetError
+async def test_reports_reach_the_record_and_whoever_waits_for_news(state_root: Path):
+    gate = Gate()
 
     async def work(job: Job) -> JsonObject:
-        with job.listen(broken), job.listen(hear):
-            await job.report("half of it")
-            await job.report("nearly done")
-        await job.report("nobody hears this")
-        return await gate.work(job)
+        await job.report("half of it")
+        result = await gate.work(job)
+        await job.report("half of it")
+        await job.report("nearly done")
+        return result
 
     async with opened(state_root) as place, opened(state_root) as elsewhere:
         job = await place.jobs.start(ME, "generate_image", {}, work)
         await gate.begun.wait()
-        assert heard == ["half of it", "nearly done"]
-        assert (await place.jobs.get(job.job_id, ME)).progress == "nobody hears this"
+        assert (await place.jobs.get(job.job_id, ME)).progress == "half of it"
         assert (await elsewhere.jobs.get(job.job_id, ME)).progress == "half of it"
-        gate.go_on.set()
+        told: list[str] = []
+
+        async def watch() -> None:
+            while not job.finished.is_set():
+                await place.jobs.news(job.job_id, 30)
+                told.append(job.progress)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            await anyio.wait_all_tasks_blocked()
+            gate.go_on.set()
+        assert told == ["nearly done", "nearly done"]
         assert await elsewhere.jobs.wait(job.job_id, 30)
-        assert (await elsewhere.jobs.get(job.job_id, ME)).progress == "nobody hears this"
+        assert (await elsewhere.jobs.get(job.job_id, ME)).progress == "nearly done"
+        await place.jobs.news(job.job_id, 30)
+
+
+async def test_a_second_call_joins_the_first_and_finds_its_end_until_somebody_has_had_it(state_root: Path):
+    gate, call = Gate(), (ME, "generate_image", {"prompt": PROMPT})
+    async with opened(state_root) as place, opened(state_root) as elsewhere:
+        assert await place.jobs.twin(*call) is None
+        first = await place.jobs.start_or_join(*call, gate.work, {"preview": "full"})
+        for jobs in (place.jobs, elsewhere.jobs):
+            assert await jobs.start_or_join(*call, answer) == first
+            twin = await jobs.twin(*call)
+            assert twin is not None
+            assert (twin.job_id, twin.state, twin.wishes) == (first, "working", {"preview": "full"})
+        others = [(YOU, *call[1:]), (ME, "edit_image", call[2]), (*call[:2], {"prompt": "another"})]
+        for other in others:
+            assert await place.jobs.twin(*other) is None
+        gate.go_on.set()
+        assert await place.jobs.wait(first, 30)
+        twin = await elsewhere.jobs.twin(*call)
+        assert twin is not None
+        assert (twin.job_id, twin.result) == (first, {"answer": 42})
+        await place.jobs.mark_delivered(first)
+        assert await elsewhere.jobs.twin(*call) is None
+        await place.jobs.mark_delivered(first, delivered=False)
+        assert await elsewhere.jobs.twin(*call) is not None
+        await place.database.change("UPDATE job SET updated_at = updated_at - 601")
+        assert await elsewhere.jobs.twin(*call) is None
+
+
+async def test_a_cancelled_call_is_not_found_by_the_next_one(state_root: Path):
+    gate, call = Gate(), (ME, "generate_image", {})
+    async with opened(state_root) as place:
+        job_id = await place.jobs.start_or_join(*call, gate.work)
+        await gate.begun.wait()
+        await place.jobs.give_up(job_id, YOU)
+        await place.jobs.give_up(job_id, ME)
+        assert await place.jobs.wait(job_id, 30)
+        assert (await place.jobs.get(job_id, ME)).state == "cancelled"
+        assert await place.jobs.twin(*call) is None
+        assert await place.jobs.start_or_join(*call, answer) != job_id
+
+
+async def test_a_job_that_others_wait_for_is_not_given_up(state_root: Path):
+    gate = Gate()
+    async with opened(state_root) as place:
+        job = await place.jobs.start(ME, "generate_image", {}, gate.work)
+        with place.jobs.attend(job.job_id), place.jobs.attend("job-elsewhere"):
+            await place.jobs.give_up(job.job_id, ME)
+        gate.go_on.set()
+        assert await place.jobs.wait(job.job_id, 30)
+        assert (await place.jobs.get(job.job_id, ME)).state == "completed"
+
+
+async def test_the_call_of_a_killed_process_is_found_as_failed_and_in_doubt(state_root: Path, tmp_path: Path):
+    ids = tmp_path / "job"
+    assert await anyio.to_thread.run_sync(exit_code_of, die_at_work, state_root, ids) == -signal.SIGKILL
+    async with opened(state_root) as place:
+        twin = await place.jobs.twin(ME, "generate_image", {"prompt": PROMPT})
+        assert twin is not None
+        assert (twin.job_id, twin.state) == (await anyio.Path(ids).read_text(), "failed")
+        assert twin.error is not None
+        assert twin.error["details"] == {"possibly_billed": True}
 
 
 async def test_a_job_of_another_process_is_seen_but_not_cancelled(state_root: Path):

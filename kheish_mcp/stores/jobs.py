@@ -11,10 +11,11 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -22,6 +23,9 @@ from anyio.abc import TaskGroup
 
 from ..errors import Aborted, Cancelled, FailedPrecondition, Json, JsonObject, KheishError, NotFound
 from .database import Database, key_of, new_id
+from .job import COLUMNS, State, record_of
+from .job import Job as Job
+from .job import JobRecord as JobRecord
 from .processes import Processes
 
 if TYPE_CHECKING:
@@ -29,8 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-State = Literal["working", "completed", "failed", "cancelled"]
-Listener = Callable[[str], Awaitable[None]]
+Work: TypeAlias = Callable[[Job], Awaitable[JsonObject]]
 
 TABLES: Final = """
     CREATE TABLE job (
@@ -49,72 +52,27 @@ TABLES: Final = """
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX job_under_way ON job (process) WHERE state = 'working';
 """
+# What a second call looks for, and what it asks of a result that is there already.
+CALLS: Final = """
+    ALTER TABLE job ADD COLUMN wishes TEXT NOT NULL DEFAULT '{}';
+    CREATE INDEX job_by_call ON job (owner, tool, arguments_mac, created_at);
+"""
 MAC_KEY: Final = "jobs.mac"
 LOOK_EVERY_S: Final = 0.5
-WRITE_EVERY_S: Final = 1.0
-QUERY: Final = (
-    "SELECT job_id, owner, tool, state, progress, result, error, delivered, process FROM job WHERE job_id = ?"
+REMEMBERED_S: Final = 600.0
+QUERY: Final = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"  # noqa: S608 - our own columns
+TWINS: Final = (
+    f"SELECT {COLUMNS} FROM job WHERE owner = ? AND tool = ? AND arguments_mac = ?"  # noqa: S608 - our own columns
+    " AND (state = 'working' OR (state IN ('completed', 'failed') AND delivered = 0 AND updated_at >= ?))"
+    " ORDER BY created_at DESC"
 )
+BURY: Final = "UPDATE job SET state = 'failed', error = ?, updated_at = ? WHERE state = 'working' AND process = ?"
 STOPPED: Final = Aborted(
     "The daemon stopped while this job was running.",
     hint="What was sent may have been billed: see `kheish-daemon costs`. What had arrived is an asset.",
+    details={"possibly_billed": True},
 ).as_json()
 CANCELLED: Final = Cancelled("The job was cancelled.").as_json()
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """A job as it stands.
-
-    `result` is the tool's result object once it is completed, `error` a refusal's object once it is failed or
-    cancelled; `delivered` says that a caller has had the result, `process` where it runs or ran.
-    """
-
-    job_id: str
-    owner: str
-    tool: str
-    state: State
-    progress: str
-    result: JsonObject | None
-    error: JsonObject | None
-    delivered: bool
-    process: str
-
-
-class Job:
-    """A job of this process while it runs; `finished` is set once its end is on record."""
-
-    def __init__(self, job_id: str, owner: str, tool: str, write: Callable[[str, str], Awaitable[None]]) -> None:
-        self.job_id = job_id
-        self.owner = owner
-        self.tool = tool
-        self.progress = ""
-        self.finished = anyio.Event()
-        self.scope = anyio.CancelScope()
-        self._write = write
-        self._written = 0.0
-        self._listeners: list[Listener] = []
-
-    @contextmanager
-    def listen(self, listener: Listener) -> Generator[None]:
-        """Hands every report of the job to `listener` for as long as the block runs."""
-        self._listeners.append(listener)
-        try:
-            yield
-        finally:
-            self._listeners.remove(listener)
-
-    async def report(self, sentence: str) -> None:
-        """How it goes, for whoever waits; other processes see it within a second or at the next report."""
-        self.progress = sentence
-        for listener in tuple(self._listeners):
-            try:
-                await listener(sentence)
-            except Exception:  # who listens may have gone, and the work goes on without them
-                log.debug("a listener of %s could not be told", self.job_id, exc_info=True)
-        if time.monotonic() - self._written >= WRITE_EVERY_S:
-            self._written = time.monotonic()
-            await self._write(self.job_id, sentence)
 
 
 class Jobs:
@@ -159,25 +117,50 @@ class Jobs:
         return hmac.new(self._mac_key, text.encode(), hashlib.sha256).hexdigest()
 
     async def start(
-        self, owner: str, tool: str, arguments: Mapping[str, Any], work: Callable[[Job], Awaitable[JsonObject]]
+        self,
+        owner: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        work: Work,
+        wishes: Mapping[str, Json] = MappingProxyType({}),
     ) -> Job:
         """A new job; its row, with a keyed digest of the arguments, is on disk before `work` begins."""
-        job = Job(new_id("job"), owner, tool, self._write_progress)
-        text, now = json.dumps(arguments, sort_keys=True), time.time()
-
-        def insert(connection: Connection) -> None:
-            self._processes.enter()
-            self._mac_key = key_of(connection, MAC_KEY)
-            connection.execute(
-                "INSERT INTO job (job_id, owner, tool, arguments_mac, state, process, created_at, updated_at)"
-                " VALUES (?, ?, ?, ?, 'working', ?, ?, ?)",
-                (job.job_id, owner, tool, self.mac(text), self._processes.own, now, now),
-            )
-
-        await self._database.write(insert)
-        self._running[job.job_id] = job
-        self._group.start_soon(self._run, job, work)
+        job = self._new(owner, tool, wishes)
+        await self._database.write(lambda connection: self._insert(connection, job, arguments))
+        self._begin(job, work)
         return job
+
+    async def start_or_join(
+        self,
+        owner: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        work: Work,
+        wishes: Mapping[str, Json] = MappingProxyType({}),
+    ) -> str:
+        """As `start`, unless the same call is under way in a living process: then that job. Gives the job's id."""
+        job = self._new(owner, tool, wishes)
+
+        def insert_or_find(connection: Connection) -> str:
+            for twin in self._twins(connection, owner, tool, arguments):
+                if twin.state == "working" and self._processes.is_alive(twin.process):
+                    return twin.job_id
+            self._insert(connection, job, arguments)
+            return job.job_id
+
+        job_id = await self._database.write(insert_or_find)
+        if job_id == job.job_id:
+            self._begin(job, work)
+        return job_id
+
+    async def twin(self, owner: str, tool: str, arguments: Mapping[str, Any]) -> JobRecord | None:
+        """The newest job of the same call that is under way, or that ended lately and whose end nobody has had."""
+        found = await self._database.write(lambda connection: self._twins(connection, owner, tool, arguments))
+        for each in found:
+            record = await self._find(each.job_id)
+            if record is not None and record.state != "cancelled" and not record.delivered:
+                return record
+        return None
 
     async def wait(self, job_id: str, seconds: float) -> bool:
         """Waits for a job of any process, at most so long; whether it has ended. A waiter that leaves cancels nothing."""
@@ -188,6 +171,20 @@ class Jobs:
             while await self._is_working(job_id):  # noqa: ASYNC110 - no event crosses from another process
                 await anyio.sleep(LOOK_EVERY_S)
         return not await self._is_working(job_id)
+
+    async def news(self, job_id: str, seconds: float) -> None:
+        """Waits, at most so long, for a job's end, or for another sentence of a job of this process."""
+        job = self._running.get(job_id)
+        if job is None:
+            await self.wait(job_id, seconds)
+            return
+        with anyio.move_on_after(seconds):
+            await job.news()
+
+    def attend(self, job_id: str) -> AbstractContextManager[None]:
+        """Somebody waits for a job for as long as the block runs; of another process's job nobody takes note."""
+        job = self._running.get(job_id)
+        return job.attend() if job is not None else nullcontext()
 
     async def get(self, job_id: str, owner: str) -> JobRecord:
         """A job of any process, also an earlier one; NotFound for an unknown and for a foreign one alike."""
@@ -206,9 +203,39 @@ class Jobs:
             raise FailedPrecondition(f"The job {where}.", hint="get_job shows how it stands.")
         job.scope.cancel()
 
-    async def mark_delivered(self, job_id: str) -> None:
-        """Its result has been given to its caller."""
-        await self._database.change("UPDATE job SET delivered = 1 WHERE job_id = ?", job_id)
+    async def give_up(self, job_id: str, owner: str) -> None:
+        """Stops a job whose caller wants it no more, unless others wait for it, it has ended or runs elsewhere."""
+        job = self._running.get(job_id)
+        if job is not None and job.owner == owner and not job.attended:
+            job.scope.cancel()
+
+    async def mark_delivered(self, job_id: str, *, delivered: bool = True) -> None:
+        """Its end has been given to its caller, or has not after all."""
+        await self._database.change("UPDATE job SET delivered = ? WHERE job_id = ?", delivered, job_id)
+
+    def _new(self, owner: str, tool: str, wishes: Mapping[str, Json]) -> Job:
+        return Job(new_id("job"), owner, tool, dict(wishes), self._write_progress)
+
+    def _insert(self, connection: Connection, job: Job, arguments: Mapping[str, Any]) -> None:
+        self._processes.enter()
+        connection.execute(
+            "INSERT INTO job (job_id, owner, tool, arguments_mac, state, process, created_at, updated_at, wishes)"
+            " VALUES (?, ?, ?, ?, 'working', ?, ?, ?, ?)",
+            (job.job_id, job.owner, job.tool, self._digest(connection, arguments), self._processes.own,
+             job.started, job.started, json.dumps(job.wishes)),
+        )  # fmt: skip
+
+    def _begin(self, job: Job, work: Work) -> None:
+        self._running[job.job_id] = job
+        self._group.start_soon(self._run, job, work)
+
+    def _digest(self, connection: Connection, arguments: Mapping[str, Any]) -> str:
+        self._mac_key = key_of(connection, MAC_KEY)
+        return self.mac(json.dumps(arguments, sort_keys=True))
+
+    def _twins(self, connection: Connection, owner: str, tool: str, arguments: Mapping[str, Any]) -> list[JobRecord]:
+        values = (owner, tool, self._digest(connection, arguments), time.time() - REMEMBERED_S)
+        return [record_of(row) for row in connection.execute(TWINS, values)]
 
     async def _find(self, job_id: str) -> JobRecord | None:
         """The record of whatever owner; a job whose process has died is closed first."""
@@ -216,7 +243,7 @@ class Jobs:
             return self._unwritten[job_id]
         for _ in range(2):
             rows = await self._database.rows(QUERY, job_id)
-            record = _record(rows[0]) if rows else None
+            record = record_of(rows[0]) if rows else None
             if record is None or record.state != "working":
                 break
             if await anyio.to_thread.run_sync(self._processes.is_alive, record.process):
@@ -229,7 +256,7 @@ class Jobs:
         record = await self._find(job_id)
         return record is not None and record.state == "working"
 
-    async def _run(self, job: Job, work: Callable[[Job], Awaitable[JsonObject]]) -> None:
+    async def _run(self, job: Job, work: Work) -> None:
         # What stands if neither the work nor its canceller says otherwise: the daemon itself is stopping.
         state: State = "failed"
         result: JsonObject | None = None
@@ -246,22 +273,21 @@ class Jobs:
             log.exception("%s of %s failed", job.tool, job.job_id)
             error = KheishError("Internal error.", hint="The daemon's log says more.").as_json()
         finally:
-            place = self._processes.own
-            ended = JobRecord(job.job_id, job.owner, job.tool, state, job.progress, result, error, False, place)
-            await self._finish(ended)
+            await self._finish(job, state, result, error)
 
-    async def _finish(self, ended: JobRecord) -> None:
+    async def _finish(self, job: Job, state: State, result: JsonObject | None, error: JsonObject | None) -> None:
         """Puts the end on record, also when the daemon is stopping: a write is shielded from cancellation."""
         query = "UPDATE job SET state = ?, progress = ?, result = ?, error = ?, updated_at = ? WHERE job_id = ?"
-        result, error = (json.dumps(value) if value is not None else None for value in (ended.result, ended.error))
+        texts = [json.dumps(value) if value is not None else None for value in (result, error)]
+        now = time.time()
         try:
-            await self._database.change(query, ended.state, ended.progress, result, error, time.time(), ended.job_id)
+            await self._database.change(query, state, job.progress, *texts, now, job.job_id)
         except KheishError as refusal:
             # A full disk must not take what was paid for, nor the daemon, with it.
-            log.error("the end of %s could not be recorded: %s", ended.job_id, refusal.message)
-            self._unwritten[ended.job_id] = ended
+            log.error("the end of %s could not be recorded: %s", job.job_id, refusal.message)
+            self._unwritten[job.job_id] = job.ended(state, result, error, self._processes.own, now)
         finally:
-            self._running.pop(ended.job_id).finished.set()
+            self._running.pop(job.job_id).end()
 
     async def _write_progress(self, job_id: str, sentence: str) -> None:
         """For other processes; work that was paid for does not stop because this cannot be written."""
@@ -270,12 +296,7 @@ class Jobs:
 
     async def _bury(self, process: str) -> None:
         """Closes the jobs of a process that has died; the ledger's trigger closes their exchanges with them."""
-        await self._database.change(
-            "UPDATE job SET state = 'failed', error = ?, updated_at = ? WHERE state = 'working' AND process = ?",
-            json.dumps(STOPPED),
-            time.time(),
-            process,
-        )
+        await self._database.change(BURY, json.dumps(STOPPED), time.time(), process)
         await anyio.to_thread.run_sync(self._processes.forget, process)
 
 
@@ -284,8 +305,3 @@ def _checked(result: Json) -> JsonObject:
     loaded = json.loads(json.dumps(result, allow_nan=False))
     assert isinstance(loaded, dict)
     return loaded
-
-
-def _record(row: tuple[Any, ...]) -> JobRecord:
-    values = [*row[:5], *(json.loads(text) if text else None for text in row[5:7]), bool(row[7]), row[8]]
-    return JobRecord(*values)

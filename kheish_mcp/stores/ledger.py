@@ -163,6 +163,11 @@ class Ledger:
         [(usd,)] = await self._database.rows(query, route_id, since)
         return float(usd)
 
+    async def in_doubt(self, job_id: str) -> bool:
+        """Whether an exchange of a job may have been billed without its answer having been kept."""
+        query = "SELECT 1 FROM exchange WHERE job_id = ? AND state = 'unknown' LIMIT 1"
+        return bool(await self._database.rows(query, job_id))
+
     async def totals(self, *, by: By = "route", since: float = 0.0, owner: str | None = None) -> JsonObject:
         """Sums since an epoch time: total_usd, calls, unknown_cost_calls, and rows by route, model, tool or day (UTC).
 

@@ -12,4 +12,5 @@ MIGRATIONS: Final = (
     tokens.TABLES,
     policy.TABLES,
     sessions.JOURNAL,
+    jobs.CALLS,
 )

@@ -82,18 +82,30 @@ class Parts:
     latest: dict[str, tuple[str, ...]]
 
 
+def nobody_notes(job_id: str) -> None:
+    """The default of a call whose answer nobody keeps account of."""
+
+
+async def nobody_stops() -> bool:
+    """The default of a call that has no way to be stopped."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Parts):
     """One call and what it may use. `owner` is whose assets these are; `report` tells the caller how it goes.
 
     `at_hand` says that the caller sits on this machine, so that a file's path means something to it; `wait_seconds`
-    is what this client's profile waits.
+    is what this client's profile waits. `hands_over` names a job whose end goes out with the answer of this call;
+    `wants_stop`, asked once the call was cancelled, says whether its caller said stop and has not only gone.
     """
 
     owner: str
     at_hand: bool
     report: Callable[[str], Awaitable[None]]
     wait_seconds: float
+    hands_over: Callable[[str], None] = nobody_notes
+    wants_stop: Callable[[], Awaitable[bool]] = nobody_stops
 
 
 @dataclass(frozen=True, slots=True)

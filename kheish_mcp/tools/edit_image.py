@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from ..capabilities import EditRequest, Exchange, Generation, ImageEdit
-from ..errors import InvalidArgument, JsonObject
+from ..errors import InvalidArgument, Json, JsonObject
 from ..media import Kind
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from .base import LONGEST_REFERENCE, Call, Outcome, Tool
-from .paid import run_as_job
 from .pictures import PictureInput, collect, divide, finish, request_of
+from .running import run_as_job
 
 
 class EditImage(PictureInput):
@@ -52,7 +54,14 @@ async def run(given: EditImage, call: Call) -> Outcome:
         batches = await collect(call, job, backend, requests, ask, [source.asset_id for source in sources])
         return await finish(call, job, backend, batches, given)
 
-    return await run_as_job(call, TOOL.name, given, work)
+    return await run_as_job(call, TOOL.name, given, work, _resolved(given, sources, mask))
+
+
+def _resolved(given: EditImage, sources: Sequence[Asset], mask: Asset | None) -> dict[str, Json]:
+    """What the references stand for. One that was left out stands for nothing: the next call would mean another."""
+    named: dict[str, Json] = {"image_asset_ids": [source.asset_id for source in sources]}
+    masked: dict[str, Json] = {"mask": mask.asset_id} if mask is not None else {}
+    return (named if given.image_asset_ids is not None else {}) | masked
 
 
 async def _sources(given: EditImage, call: Call) -> list[Asset]:

@@ -14,7 +14,8 @@ from ..sentences import split_speech
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from .base import Call, MediaInput, Outcome, Tool
-from .paid import keep_paid, origin, run_as_job, save_copies, shown, spend, total
+from .paid import keep_paid, origin, save_copies, shown, spend, total
+from .running import run_as_job
 
 
 class GenerateAudio(MediaInput):

@@ -6,8 +6,8 @@ from ..capabilities import Exchange, Generation, ImageGeneration, ImageRequest
 from ..errors import JsonObject
 from ..stores.jobs import Job
 from .base import Call, Outcome, Tool
-from .paid import run_as_job
 from .pictures import PictureInput, collect, divide, finish, request_of
+from .running import run_as_job
 
 
 class GenerateImage(PictureInput):

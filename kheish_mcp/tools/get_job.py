@@ -9,7 +9,7 @@ from pydantic import Field
 from ..capabilities import AudioGeneration, ImageEdit, ImageGeneration, Transcription
 from ..errors import JsonObject
 from .base import Call, Input, Outcome, Tool
-from .paid import follow
+from .running import follow, preview_of, shown_of
 
 
 class GetJob(Input):
@@ -39,12 +39,13 @@ async def run(given: GetJob, call: Call) -> Outcome:
     """The job as it stands after the wait; a failed job is no error of this call."""
     record = await follow(call, given.job_id, given.wait_seconds)
     result: JsonObject = {"job_id": record.job_id, "status": record.state, "progress": record.progress or None}
+    if record.state != "working":
+        call.hands_over(record.job_id)
     if record.result is not None:
-        await call.jobs.mark_delivered(record.job_id)
         result["result"] = record.result
     if record.error is not None:
         result["error"] = record.error
-    return Outcome(result)
+    return Outcome(result, await shown_of(call, record), preview_of(record))
 
 
 TOOL = Tool(

@@ -1,9 +1,8 @@
-"""A call that may cost: a job that outlives the request, a ledger line per exchange, the bytes kept first."""
+"""A call that may cost: a ledger line per exchange, written first, and the bytes kept before anything else."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -12,76 +11,17 @@ import anyio
 
 from ..capabilities import Exchange, Generation, Transcript
 from ..catalog import Backend
-from ..errors import DataLoss, FailedPrecondition, JsonObject, KheishError, MediaRejected, from_json
+from ..errors import DataLoss, JsonObject, KheishError, MediaRejected
 from ..formats import kind_of, recognise
 from ..media import Kind, Media
 from ..stores.assets import Asset
-from ..stores.jobs import Job, JobRecord
-from .base import Call, MediaInput, Outcome
+from ..stores.jobs import Job
+from .base import Call
 
 log = logging.getLogger(__name__)
 
 G = TypeVar("G", Generation, Transcript)
 KEEPING_S = 30
-REPORT_EVERY_S = 5
-
-
-async def run_as_job(call: Call, tool: str, given: MediaInput, work: Callable[[Job], Awaitable[JsonObject]]) -> Outcome:
-    """Runs `work` detached from the request and waits for it as long as the caller asked.
-
-    Gives the finished result, or `{"job_id", "status": "working", "hint"}` when the wait is over first. A caller that
-    leaves stops waiting, not working.
-    """
-    await check_save_as(call, given.save_as)
-    job = await call.jobs.start(call.owner, tool, given.model_dump(mode="json", exclude_none=True), work)
-    wait = call.wait_seconds if given.wait_seconds is None else given.wait_seconds
-    record = await follow(call, job.job_id, wait)
-    if record.state == "working":
-        return Outcome(
-            {
-                "job_id": job.job_id,
-                "status": "working",
-                "hint": f"It goes on. Call get_job with job_id {job.job_id} and wait_seconds to fetch the result.",
-            }
-        )
-    return await delivered(call, record, given)
-
-
-async def follow(call: Call, job_id: str, seconds: float) -> JobRecord:
-    """Waits up to `seconds` for a job, telling the caller how it goes at least every five."""
-    waited = 0.0
-    while True:
-        record = await call.jobs.get(job_id, call.owner)
-        step = min(REPORT_EVERY_S, seconds - waited)
-        if record.state != "working" or step <= 0:
-            return record
-        if not await call.jobs.wait(job_id, step):
-            waited += step
-            await call.report(f"{record.progress or 'working'}, {math.floor(waited)} s")
-
-
-async def delivered(call: Call, record: JobRecord, given: MediaInput) -> Outcome:
-    """A finished job as the tool's outcome; raises the refusal of a failed one."""
-    await call.jobs.mark_delivered(record.job_id)
-    if record.error is not None:
-        raise from_json(record.error)
-    result = dict(record.result or {})
-    listed = result.get("assets")
-    ids = [str(entry["asset_id"]) for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    assets = [await call.assets.get(asset_id, call.owner) for asset_id in dict.fromkeys(ids)]
-    return Outcome(result, tuple(assets), given.preview)
-
-
-async def check_save_as(call: Call, path: str | None) -> None:
-    """Refuses a path that could not be written, before anything is spent."""
-    if path is None:
-        return
-    if call.workspace is None:
-        raise FailedPrecondition(
-            "save_as needs a workspace root, and this daemon has none.",
-            hint="Start it with --workspace-root, or leave save_as out: the asset is kept anyway.",
-        )
-    await call.workspace.check_save(path)
 
 
 async def spend(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import anyio
 from pydantic import Field
 
 from ..capabilities import Exchange, Segment, Timestamps, Transcript, Transcription, TranscriptionRequest
@@ -14,7 +15,8 @@ from ..stores.assets import Asset
 from ..stores.jobs import Job
 from ..subtitles import srt, vtt
 from .base import LONGEST_REFERENCE, Call, MediaInput, Outcome, Tool
-from .paid import run_as_job, save_copies, shown, spend
+from .paid import save_copies, shown, spend
+from .running import run_as_job
 
 WRITERS = {"srt": srt, "vtt": vtt}
 
@@ -51,11 +53,12 @@ async def run(given: TranscribeAudio, call: Call) -> Outcome:
 
     async def work(job: Job) -> JsonObject:
         heard, row = await spend(call, job, backend, ask)
-        kept = await _keep(call, job, backend, source, heard, given)
-        await call.ledger.stored(row, heard.cost_usd, (kept.asset_id,))
+        with anyio.CancelScope(shield=True):  # it is paid for, whoever has left meanwhile
+            kept = await _keep(call, job, backend, source, heard, given)
+            await call.ledger.stored(row, heard.cost_usd, (kept.asset_id,))
         return await _result(call, job, backend, kept, heard, given)
 
-    return await run_as_job(call, TOOL.name, given, work)
+    return await run_as_job(call, TOOL.name, given, work, {"audio": source.asset_id})
 
 
 async def _keep(
