@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,16 @@ async def refused(server: ResourceServer, token: str) -> str:
     return refusal.value.message
 
 
+def from_now(seconds: int) -> Callable[[], int]:
+    """A moment, once it is asked for: parameters are made long before their test runs."""
+    return lambda: int(time.time()) + seconds
+
+
+def now(change: dict[str, Any]) -> dict[str, Any]:
+    """Claims with their moments."""
+    return {name: value() if callable(value) else value for name, value in change.items()}
+
+
 @pytest.mark.parametrize("key", [RSA_KEY, EC_KEY, ED_KEY], ids=lambda key: key.algorithm)
 async def test_a_good_token_of_each_algorithm_is_taken(issuer: IssuerEmulator, server: ResourceServer, key: SigningKey):
     who = await server.judge(issuer.sign(issuer.claims(AUDIENCE), key))
@@ -72,9 +82,9 @@ async def test_a_good_token_of_each_algorithm_is_taken(issuer: IssuerEmulator, s
     ({"aud": None}, "not good here"),
     ({"iss": "https://other.example"}, "another issuer"),
     ({"iss": None}, "not good here"),
-    ({"exp": int(time.time()) - 31}, "expired"),
+    ({"exp": from_now(-31)}, "expired"),
     ({"exp": None}, "not good here"),
-    ({"nbf": int(time.time()) + 60}, "not valid yet"),
+    ({"nbf": from_now(60)}, "not valid yet"),
     ({"sub": None}, "not good here"),
     ({"sub": 7}, "not good here"),
     ({"client_id": 7}, "client is no text"),
@@ -83,20 +93,20 @@ async def test_a_good_token_of_each_algorithm_is_taken(issuer: IssuerEmulator, s
 async def test_a_token_with_a_wrong_claim_is_refused(
     issuer: IssuerEmulator, server: ResourceServer, change: dict[str, Any], why: str
 ):
-    assert why in await refused(server, issuer.sign(issuer.claims(AUDIENCE, **change)))
+    assert why in await refused(server, issuer.sign(issuer.claims(AUDIENCE, **now(change))))
 
 
 @pytest.mark.parametrize("change", [
     {"aud": ["https://other.example", AUDIENCE]},
-    {"exp": int(time.time()) - 10},
-    {"nbf": int(time.time()) + 10},
+    {"exp": from_now(-10)},
+    {"nbf": from_now(10)},
     {"client_id": None, "azp": "client-1"},
 ])  # fmt: skip
 async def test_clocks_may_differ_a_little_and_an_audience_may_be_one_of_several(
     issuer: IssuerEmulator, server: ResourceServer, change: dict[str, Any]
 ):
     plain = await server.judge(issuer.sign(issuer.claims(AUDIENCE)))
-    assert await server.judge(issuer.sign(issuer.claims(AUDIENCE, **change))) == plain
+    assert await server.judge(issuer.sign(issuer.claims(AUDIENCE, **now(change)))) == plain
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", "HS256", "RS512", "ES384", "PS256"])
