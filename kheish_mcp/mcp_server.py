@@ -18,6 +18,7 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
 from . import __version__
+from .completions import completions
 from .content import LINKS_SINCE, Presenter, refusal
 from .departures import Departures, is_there
 from .errors import CapabilityUnavailable, JsonObject, KheishError
@@ -213,28 +214,22 @@ class KheishServer(Server[Any]):
 
     async def complete(self, ctx: Context, params: t.CompleteRequestParams) -> t.CompleteResult:
         """Asset ids, route ids, model ids, voices and sessions that begin with what was typed."""
-        offered = await self._offered(ctx, params.argument.name)
-        values = [value for value in dict.fromkeys(offered) if value.startswith(params.argument.value)]
+        values = await self._offered(ctx, params)
         return t.CompleteResult(
-            completion=t.Completion(values=values[:100], total=len(values), has_more=len(values) > 100)
+            completion=t.Completion(values=list(values[:100]), total=len(values), has_more=len(values) > 100)
         )
 
-    async def _offered(self, ctx: Context, argument: str) -> list[str]:
-        parts, who = self.face.parts(), self.face.principal(ctx)
-        if argument == "asset_id":
-            return [asset.asset_id for asset in (await parts.assets.page(who.owner, None))[0]]
-        if argument == "session":
-            return list(await parts.sessions.names(who.owner))
+    async def _offered(self, ctx: Context, params: t.CompleteRequestParams) -> tuple[str, ...]:
+        parts, who, asked = self.face.parts(), self.face.principal(ctx), params.argument
+        if asked.name == "asset_id":
+            ids = [asset.asset_id for asset in (await parts.assets.page(who.owner, None))[0]]
+            return tuple(asset_id for asset_id in ids if asset_id.startswith(asked.value))
+        if asked.name == "session":
+            return tuple(name for name in await parts.sessions.names(who.owner) if name.startswith(asked.value))
         if not who.may(scope_for("tools/call")):
-            return []
-        cards = [card for offer in parts.catalog.offers if offer.driver for card in offer.driver.models()]
-        table = {
-            "provider": list(parts.catalog.routes),
-            "route_id": list(parts.catalog.routes),
-            "model": [card.id for card in cards],
-            "voice": [voice for card in cards for voice in card.voices],
-        }
-        return table.get(argument, [])
+            return ()
+        chosen = params.context.arguments if params.context is not None else None
+        return completions(parts.catalog, asked.name, asked.value, chosen or {})
 
 
 def described(tool: Tool, revision: str) -> t.Tool:

@@ -59,9 +59,10 @@ def leak_guard(
 
 
 def environment(state_root: Path, **more: str) -> dict[str, str]:
-    """A bare environment for a child: nothing of the developer's own configuration."""
+    """A bare environment for a child: nothing of the developer's own configuration, and no question to OpenRouter."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "KHEISH_STATE_ROOT": str(state_root), **more}
+    given = {"KHEISH_STATE_ROOT": str(state_root), "KHEISH_OPENROUTER_MODEL_DISCOVERY": "disabled"}
+    return {**kept, **given, **more}
 
 
 def kheish(

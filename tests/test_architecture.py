@@ -20,7 +20,7 @@ FLOORS = {
     "drivers": 3, "catalog": 3, "sources": 3,
     "tools": 4, "profiles": 4,
     "mcp_server": 5, "content": 5, "resources": 5, "listeners": 5, "departures": 5, "runtime": 5, "inventory": 5,
-    "discovery": 5,
+    "discovery": 5, "completions": 5,
     "transports": 6, "agent": 6,
     "daemon": 7,
     "cli": 8,
