@@ -36,12 +36,16 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn, its parts in the order in which they are told. A tool's turn `answers` the call of that id."""
+    """One turn, its parts in the order in which they are told. A tool's turn `answers` the call of that id.
+
+    `reasoning` is what a Reply with tool calls brought; some models refuse to go on without it.
+    """
 
     role: Role
     parts: tuple[Part, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     answers: str = ""
+    reasoning: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Reply:
     """What one request was answered: `model` is the one that did, `usage` the provider's count of tokens.
 
     `finish_reason` is stop, length, tool_calls, content_filter, or the provider's own word. `cost_usd` is None where
-    nobody says it.
+    nobody says it. `reasoning` is opaque, for the Turn that tells this reply in the next request.
     """
 
     text: str
@@ -87,6 +91,7 @@ class Reply:
     cost_usd: float | None = None
     generation_id: str | None = None
     warnings: tuple[str, ...] = ()
+    reasoning: tuple[JsonObject, ...] = ()
 
 
 class TextGeneration(Capability):

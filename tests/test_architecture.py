@@ -145,6 +145,10 @@ def test_no_file_of_a_plural_folder_is_forgotten():
             "openrouter_codec",
             "openrouter_discovery",
             "openrouter_narrowing",
+            "openrouter_chat",
+            "openrouter_assembly",
+            "openrouter_sound",
+            "openrouter_talk",
         },
     }
     for folder, beside in lists.items():

@@ -92,6 +92,8 @@ def one(*rows: dict[str, Json]) -> ModelCard:
         (["text", "image"], ["image"], ("image_generation", "image_edit")),
         (["image", "text"], ["text", "image"], ("image_generation", "text", "image_edit", "multimodal_input")),
         (["text"], ["speech"], ("audio_generation",)),
+        (["text", "audio"], ["text", "audio"], ("audio_generation", "text")),
+        (["text"], ["speech", "audio"], ("audio_generation",)),
         (["audio"], ["transcription"], ("transcription",)),
         (["text"], ["text"], ("text",)),
         (["text", "image", "file"], ["text"], ("text", "multimodal_input")),

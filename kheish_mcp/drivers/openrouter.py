@@ -1,9 +1,9 @@
-"""OpenRouter: images, edits, speech and transcription through its own endpoints for them."""
+"""OpenRouter: conversations, and images, edits, speech and transcription through its own endpoints for them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, Final
 
 import anyio.to_thread
@@ -24,6 +24,7 @@ from ..capabilities import (
     Transcription,
     TranscriptionRequest,
 )
+from ..conversation import ChatRequest, Reply, TextGeneration
 from ..errors import InvalidArgument, Json, KheishError, Unavailable
 from ..media import Kind
 from .answers import Answer
@@ -44,7 +45,9 @@ from .openrouter_codec import (
     speech_wire,
 )
 from .openrouter_discovery import decode_models, find, indexed, with_image_models
-from .openrouter_narrowing import narrowed_picture, narrowed_speech
+from .openrouter_narrowing import check_senses, narrowed_picture, narrowed_speech
+from .openrouter_sound import Manner, manner_of
+from .openrouter_talk import Talk
 from .refusals import malformed
 
 IMAGE_S, SPEECH_S, TRANSCRIPTION_S, DISCOVERY_S = 300.0, 120.0, 90.0, 60.0
@@ -56,6 +59,8 @@ HINTS: Final = {
 PICTURE_MODELS: Final = ("google/gemini-3.1-flash-image-preview", "openai/gpt-image-2", "openai/gpt-5-image-mini")
 SPEECH_MODELS: Final = ("openai/gpt-4o-mini-tts-2025-12-15",)
 TRANSCRIPTION_MODELS: Final = ("openai/gpt-4o-mini-transcribe",)
+# Families that hear, where the provider's own list is not known; most text models see.
+HEARING: Final = ("google/gemini-", "openai/gpt-audio", "openai/gpt-4o-audio", "mistralai/voxtral-")
 VOICES: Final = ("alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse")
 DRAWS: Final = ("image_generation", "image_edit")
 DRAWN: Final = (("1K", "2K", "4K", "WxH"), ("png", "jpeg", "webp"))
@@ -72,11 +77,12 @@ NO_TIMES: Final = (
 )
 
 
-class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
+class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
     """One route to OpenRouter, or to a server that speaks its dialect.
 
     Facts of 2026-11-22: POST /images draws and edits, POST /audio/speech and /audio/transcriptions speak and hear; all
-    three answer at once. Images are all or nothing and free when they fail; speech says its cost only later.
+    three answer at once. Images are all or nothing and free when they fail; speech says its cost only later. POST
+    /chat/completions answers in a stream, in text, and of some models in sound.
     """
 
     name = "openrouter"
@@ -92,6 +98,7 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._line = Line(endpoint, headers=HEADERS, hints=HINTS)
+        self._talk = Talk(self._line, self._fetched)
         self._cards = BUILT_IN
         self._index = indexed(BUILT_IN)
 
@@ -114,6 +121,29 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
     def learn(self, cards: tuple[ModelCard, ...]) -> None:
         """Knows these models from now on, and no others."""
         self._cards, self._index = cards, indexed(cards)
+
+    async def answer(
+        self, model: str, request: ChatRequest, exchange: Exchange, said: Callable[[str], Awaitable[None]]
+    ) -> Reply:
+        """The next turn through POST /chat/completions; pictures and sound only for models that take them."""
+        seeing = [card.id for card in self.models() if {"text", "image"} <= {*card.inputs} and "text" in card.outputs]
+        check_senses(model, request, sees=self.sees(model), hears=self.hears(model), others=seeing)
+        return await self._talk.answer(model, request, exchange, said)
+
+    def sees(self, model: str) -> bool:
+        """What the provider's list says; without it yes, since most do and the others refuse without cost."""
+        card = self._learned(model)
+        return card is None or not card.inputs or "image" in card.inputs
+
+    def hears(self, model: str) -> bool:
+        """What the provider's list says; without it the families that are known to."""
+        card = self._learned(model)
+        return "audio" in card.inputs if card is not None and card.inputs else model.startswith(HEARING)
+
+    def context_tokens(self, model: str) -> int | None:
+        """What the provider's list says."""
+        card = self.card(model)
+        return card.context_tokens if card is not None else None
 
     async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
         """Pictures through POST /images. Every one that came whole is given, with a warning for each that did not.
@@ -142,9 +172,12 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         """Speech through POST /audio/speech, which gives mp3 or samples and nothing else; its cost comes later.
 
         Samples come as a WAV unless pcm was asked for. A 400 about the format is asked once more, for samples. Refuses a
-        voice that the model is known not to have.
+        voice that the model is known not to have. Models that chat in sound speak, or play, in a conversation.
         """
         request = narrowed_speech(self._learned(model), request)
+        manner = self._manner(model)
+        if manner is not None:
+            return await self._talk.speak(manner, model, request, exchange)
         provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
         wire = speech_wire(model, request.format)
 
@@ -165,6 +198,11 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
         media, told = decode_speech(answer.body, answer.content_type, wire, request.format)
         return Generation((media,), model, None, answer.generation_id, warnings=(*warnings, *told, COST_LATER))
 
+    def longest_speech(self, model: str) -> int:
+        """In characters: what the endpoint takes, or what a model that chats says in one breath."""
+        manner = self._manner(model)
+        return manner.longest if manner is not None else super().longest_speech(model)
+
     async def transcribe(self, model: str, request: TranscriptionRequest, exchange: Exchange) -> Transcript:
         """Words through POST /audio/transcriptions; times and speakers only from models that tell them.
 
@@ -178,6 +216,11 @@ class OpenRouter(Driver, MultimodalInput, ImageGeneration, ImageEdit, AudioGener
             refusal.hint = NO_TIMES if TIMES_WORDS.search(refusal.message) else refusal.hint
             raise
         return decode_transcription(await self._result(answer), model, answer.generation_id, warnings + told)
+
+    def _manner(self, model: str) -> Manner | None:
+        """How the model is asked for sound in a chat, if it is."""
+        card = self._learned(model)
+        return manner_of(model, card.outputs if card is not None else ())
 
     def _learned(self, model: str) -> ModelCard | None:
         """The card that the provider itself gave; what is built in is too old to refuse anything by."""

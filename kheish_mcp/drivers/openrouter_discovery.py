@@ -15,13 +15,15 @@ from ..capabilities import ModelCard
 from ..errors import Json, JsonObject
 from ..prices import told
 from .openrouter_codec import PIXELS, speech_wire
+from .openrouter_sound import manner_of
 from .refusals import malformed
 
 MOST_MODELS, MOST_VALUES, LONGEST = 5000, 500, 256
-# What a model with such an output does here. Audio comes from chat models, and only speech from /audio/speech.
+# What a model with such an output does here: speech comes from an endpoint of its own, audio in a chat.
 DOES: Final = {
     "image": "image_generation",
     "speech": "audio_generation",
+    "audio": "audio_generation",
     "transcription": "transcription",
     "text": "text",
 }
@@ -90,13 +92,15 @@ def _card(row: JsonObject) -> ModelCard | None:
     top = _table(row.get("top_provider"))
     prices = _prices(model, outputs, _table(row.get("pricing")))
     slug, ends = _text(row.get("canonical_slug")), _text(row.get("expiration_date"))
+    manner = manner_of(model, outputs) if outputs else None
+    notes = (manner.note if manner is not None else None, f"It may be removed on {ends}." if ends else None)
     return ModelCard(
         model,
         _capabilities(inputs, outputs),
         voices=_texts(row.get("supported_voices")),
-        formats=_speech_formats(model) if "speech" in outputs else (),
+        formats=_speech_formats(model) if "speech" in outputs else manner.gives if manner is not None else (),
         price=told(prices),
-        note=f"It may be removed on {ends}." if ends else None,
+        note=" ".join(filter(None, notes)) or None,
         name=_text(row.get("name")),
         inputs=inputs,
         outputs=outputs,
@@ -122,7 +126,7 @@ def _capabilities(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[st
         flags += [
             more for flag, more in (("image_generation", "image_edit"), ("text", "multimodal_input")) if flag in flags
         ]
-    return tuple(flags)
+    return tuple(dict.fromkeys(flags))
 
 
 def _speech_formats(model: str) -> tuple[str, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from ..capabilities import EditRequest, ImageRequest, ModelCard, SpeechRequest
+from ..conversation import ChatRequest
 from ..errors import InvalidArgument
+from ..media import Media
 from .openrouter_codec import PIXELS
 
 R = TypeVar("R", bound=ImageRequest)
 Word = TypeVar("Word", bound=str)
 SHOWN = 24
+SEEING = ("openai/gpt-5.4-mini", "google/gemini-2.5-flash")
 
 
 def narrowed_picture(card: ModelCard | None, request: R) -> R:
@@ -44,6 +47,17 @@ def narrowed_speech(card: ModelCard | None, request: SpeechRequest) -> SpeechReq
     if request.voice and request.voice not in card.voices:
         raise InvalidArgument(f"{card.id} has no voice {request.voice!r}.", hint=f"Its voices: {_listed(card.voices)}.")
     return replace(request, voice=request.voice or card.voices[0])
+
+
+def check_senses(model: str, request: ChatRequest, *, sees: bool, hears: bool, others: Sequence[str]) -> None:
+    """Refuses media that the model does not take; `others` are models that see, for the hint."""
+    kinds = {
+        part.media_type.partition("/")[0] for turn in request.turns for part in turn.parts if isinstance(part, Media)
+    }
+    if "image" in kinds and not sees:
+        raise InvalidArgument(f"{model} takes no pictures.", hint=f"Models that do: {_listed(others or SEEING)}.")
+    if "audio" in kinds and not hears:
+        raise InvalidArgument(f"{model} takes no sound.", hint="Give it the transcript: transcribe_audio writes one.")
 
 
 def _check_references(card: ModelCard, request: ImageRequest) -> None:

@@ -58,7 +58,8 @@ OPENAI_IMAGE = {
 class Model:
     """One row of the catalogue; `parameters` are the image descriptors, `cost` is USD an image, character or second.
 
-    A text model has no price for pictures: its `cost` is USD a token read, `answer_cost` USD a token written.
+    A text model has no price for pictures: its `cost` is USD a token read, `answer_cost` USD a token written. A model
+    that `plays` makes music in a chat.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Model:
     diarizes: bool = False
     biases: bool = False
     streams: bool = False
+    plays: bool = False
 
     @property
     def makes_pictures(self) -> bool:
@@ -219,6 +221,7 @@ ROWS = (
     Model("google/gemini-2.5-flash", ("text", "image", "audio", "file"), ("text",), 0.0000003, 0.0000025),
     Model("z-ai/glm-5.3-flash", ("text",), ("text",), 0.0000001, 0.0000004),
     Model("openai/gpt-audio", ("text", "audio"), ("text", "audio"), 0.0000025, 0.00001, voices=OPENAI_VOICES),
+    Model("google/lyria-3-pro-preview", ("text", "image"), ("text", "audio"), 0.0, 0.08, plays=True),
 )
 MODELS = {row.id: row for row in ROWS}
 

@@ -55,8 +55,9 @@ async def complete(emulator: OpenRouterEmulator, asked: Asked) -> Answer:
     model = find(request)
     check_inputs(request, model)
     check_outputs(request, model)
+    check_sound_out(request, model)
     turn = shortened(next_turn(emulator, request, asked), request)
-    message = said(emulator, request, turn)
+    message = said(emulator, request, turn, model)
     head = {"id": emulator.next_id("gen"), "provider": "Emulated", "model": model.id, "created": int(time.time())}
     usage = priced(asked, turn, model)
     told = {"model": model.id, "cost": usage["cost"], "generation_id": head["id"]}
@@ -114,6 +115,19 @@ def check_outputs(request: ChatRequest, model: Model) -> None:
         raise Refused(404, f"{NO_ENDPOINTS} the requested output modalities: {modalities}")
 
 
+def check_sound_out(request: ChatRequest, model: Model) -> None:
+    """Speech streams as samples alone, in a voice; music as a file, in none."""
+    if request.audio is None:
+        return
+    formats = ("mp3", "wav") if model.plays else ("pcm16",)
+    if request.audio.format not in formats:
+        supported = ", ".join(f"'{name}'" for name in formats)
+        told = f"'audio.format' does not support '{request.audio.format}' when stream=true. Supported values are: {supported}."
+        raise Refused(400, told)
+    if not model.plays and request.audio.voice not in model.voices:
+        raise Refused(400, f"audio.voice: expected one of {', '.join(model.voices)}")
+
+
 def next_turn(emulator: OpenRouterEmulator, request: ChatRequest, asked: Asked) -> Turn:
     """The turn that a script says, or the sentence that is always said."""
     scripted = emulator.next_turn()
@@ -133,7 +147,7 @@ def shortened(turn: Turn, request: ChatRequest) -> Turn:
     return replace(turn, text=" ".join(words[:most]), calls=(), finish="length")
 
 
-def said(emulator: OpenRouterEmulator, request: ChatRequest, turn: Turn) -> dict[str, Any]:
+def said(emulator: OpenRouterEmulator, request: ChatRequest, turn: Turn, model: Model) -> dict[str, Any]:
     """The turn as a whole message."""
     message = {"role": "assistant", "content": turn.text or None, "refusal": None, "reasoning": turn.reasoning}
     if turn.calls:
@@ -142,7 +156,10 @@ def said(emulator: OpenRouterEmulator, request: ChatRequest, turn: Turn) -> dict
         size = measured(request.image_config or {})
         drawn = [synthetic.picture(emulator.next_picture(), size, "png") for _ in range(turn.pictures)]
         message["images"] = [{"type": "image_url", "image_url": {"url": data_url(data)}} for data in drawn]
-    if request.audio:
+    if request.audio and model.plays:
+        made = {"mp3": synthetic.mp3, "wav": lambda size: synthetic.wav(synthetic.tone(size))}[request.audio.format]
+        message["audio"] = {"id": "audio_1", "data": base64.b64encode(made(9000)).decode(), "expires_at": 1795348519}
+    elif request.audio:
         sound = base64.b64encode(synthetic.tone(len(turn.text))).decode()
         message["audio"] = {"id": "audio_1", "data": sound, "transcript": turn.text, "expires_at": 1795348519}
         message["content"] = None
@@ -225,9 +242,12 @@ def sounds(audio: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     """The words, then the samples in parts that are base64 each by itself, then the end of their life."""
     if audio is None:
         return
-    yield {"audio": {"id": audio["id"], "transcript": audio["transcript"]}}
-    data = base64.b64decode(audio["data"])
-    for at in range(0, len(data), SOUND_PART):
-        part = base64.b64encode(data[at : at + SOUND_PART]).decode()
-        yield {"audio": {"id": audio["id"], "data": part}}
+    if "transcript" not in audio:
+        yield {"audio": {"id": audio["id"], "data": audio["data"]}}  # music: one piece of hundreds of kilobytes
+    else:
+        yield {"audio": {"id": audio["id"], "transcript": audio["transcript"]}}
+        data = base64.b64decode(audio["data"])
+        for at in range(0, len(data), SOUND_PART):
+            part = base64.b64encode(data[at : at + SOUND_PART]).decode()
+            yield {"audio": {"id": audio["id"], "data": part}}
     yield {"audio": {"id": audio["id"], "expires_at": audio["expires_at"]}}

@@ -173,7 +173,7 @@ class SchemaFormat(Wire):
 
 
 class Voice(Wire):
-    voice: Name
+    voice: Name | None = None
     format: Literal["wav", "mp3", "flac", "opus", "pcm16"]
 
 
@@ -282,15 +282,11 @@ class ChatRequest(Wire):
         return self
 
     @model_validator(mode="after")
-    def sound_needs_a_voice(self) -> ChatRequest:
-        """Audio out is asked for by modality and voice together, and streams as samples alone."""
+    def sound_is_streamed(self) -> ChatRequest:
+        """Audio out is asked for by modality and the audio object together, and only as a stream."""
         wanted = "audio" in (self.modalities or ())
         if wanted != (self.audio is not None):
             raise ValueError("modalities with audio and the audio object belong together")
-        if self.audio and self.stream and self.audio.format != "pcm16":
-            raise ValueError(
-                f"'audio.format' does not support '{self.audio.format}' when stream=true. Supported values are: 'pcm16'."
-            )
         if wanted and not self.stream:
             raise ValueError("Audio output requires stream: true")
         return self

@@ -1,0 +1,97 @@
+"""OpenRouter's conversations: one request, streamed, of a model that answers in text or in sound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio.to_thread
+
+from ..capabilities import Exchange, Generation, SpeechRequest, nobody_listens
+from ..conversation import ChatRequest, Reply
+from ..errors import DeadlineExceeded, Json, JsonObject, NotFound, Unavailable
+from .http import Line
+from .openrouter_assembly import UNPRICED, Assembly
+from .openrouter_chat import encode_chat, routing
+from .openrouter_codec import Picture
+from .openrouter_sound import Manner, decode_sound, encode_sound
+
+PATH: Final = "/chat/completions"
+# A slow model takes minutes for a long answer, and OpenRouter says every few seconds that it is there.
+WHOLE_S, IDLE_S = 300.0, 60.0
+SENSES: Final = re.compile(r"\b(?:image|audio) input", re.IGNORECASE)
+OTHER_SENSES: Final = (
+    "Choose a model that takes it, such as google/gemini-2.5-flash; list_models shows what each takes."
+)
+
+
+class Talk:
+    """Conversations over one line. `fetched` gives a picture for one that lies behind a URL; limits are in seconds."""
+
+    def __init__(
+        self,
+        line: Line,
+        fetched: Callable[[Picture], Awaitable[Picture]],
+        *,
+        whole_s: float = WHOLE_S,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        self._line = line
+        self._fetched = fetched
+        self._limits = {"deadline_s": whole_s, "idle_s": idle_s}
+
+    async def answer(
+        self, model: str, request: ChatRequest, exchange: Exchange, said: Callable[[str], Awaitable[None]]
+    ) -> Reply:
+        """The next turn; a picture that is not there is a warning, since the answer is paid for."""
+        provider, ignored = routing(self._line.endpoint.preferences, request.schema)
+        body = await anyio.to_thread.run_sync(encode_chat, model, request, provider)
+        assembly = Assembly(model)
+        broken = await self._heard(body, assembly, exchange, said)
+        drawn = await anyio.to_thread.run_sync(assembly.pictures)
+        pictures = [await self._fetched(picture) if picture.url else picture for picture in drawn]
+        media = tuple(picture.media for picture in pictures if picture.media is not None)
+        troubles = tuple(picture.trouble for picture in pictures if picture.trouble)
+        return assembly.reply(media, (*ignored, *broken, *troubles))
+
+    async def speak(self, manner: Manner, model: str, request: SpeechRequest, exchange: Exchange) -> Generation:
+        """Sound with its words; Unavailable where none came."""
+        provider, ignored = routing(self._line.endpoint.preferences)
+        assembly = Assembly(model)
+        broken = await self._heard(encode_sound(manner, model, request, provider), assembly, exchange, nobody_listens)
+        data, missing = await anyio.to_thread.run_sync(assembly.sound)
+        media, told = decode_sound(manner, data, request, assembly.transcript)
+        return Generation(
+            (media,),
+            assembly.model,
+            assembly.cost_usd,
+            assembly.generation_id,
+            transcript=assembly.transcript or None,
+            warnings=(*ignored, *broken, *missing, *told, *((UNPRICED,) if assembly.cost_usd is None else ())),
+        )
+
+    async def _heard(
+        self, body: JsonObject, assembly: Assembly, exchange: Exchange, said: Callable[[str], Awaitable[None]]
+    ) -> tuple[str, ...]:
+        """Fills `assembly` to its end. A line that breaks behind the model's last word costs the bill, not the answer."""
+
+        async def take(event: Json) -> None:
+            if piece := assembly.take(event):
+                await said(piece)
+
+        done = True
+        broken: tuple[str, ...] = ()
+        try:
+            ending = await self._line.stream_json(PATH, body, exchange, take, **self._limits)
+            done, assembly.generation_id = ending.done, ending.generation_id or assembly.generation_id
+        except NotFound as refusal:
+            refusal.hint = OTHER_SENSES if SENSES.search(refusal.message) else refusal.hint
+            raise
+        except (Unavailable, DeadlineExceeded) as refusal:
+            if not assembly.whole:
+                raise
+            broken = (f"The line broke behind the last word. {refusal.message}",)
+        if last := assembly.ended(done):
+            await said(last)
+        return broken
