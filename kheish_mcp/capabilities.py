@@ -239,6 +239,15 @@ class ModelCard:
     aliases: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class KeyStanding:
+    """What a provider says of a key that it takes: USD spent and left, and when it ends; None where it does not say."""
+
+    spent_usd: float | None = None
+    left_usd: float | None = None
+    expires_at: str | None = None
+
+
 class Driver(ABC):
     """The code that speaks one provider's dialect. It declares what it can do by inheriting capabilities.
 
@@ -279,6 +288,10 @@ class Driver(ABC):
 
     def learn(self, cards: tuple[ModelCard, ...]) -> None:  # noqa: B027 - what cannot be discovered is not learned
         """Takes over what was discovered, now or earlier, in place of what was learned before."""
+
+    async def check_key(self) -> KeyStanding | None:
+        """Asks the provider, at no cost, whether it takes the key; None where nobody is to ask. Refuses as any request does."""
+        return None
 
     async def close(self) -> None:  # noqa: B027 - most drivers hold nothing open
         """Lets go of connections and processes."""

@@ -138,6 +138,7 @@ def test_no_file_of_a_plural_folder_is_forgotten():
         "crafts": {"pillow", "operations"},
         "drivers": {
             "http",
+            "openrouter_keys",
             "answers",
             "streaming",
             "sse",

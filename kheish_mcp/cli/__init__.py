@@ -16,7 +16,7 @@ from .frame import GLOBAL, Frame, hoisted, tell
 COMMANDS: Final = {
     "demo": "The main job end to end, with no key and no network.",
     "serve": "Serve MCP clients over stdio or HTTP.",
-    "secrets": "The sealed store of provider keys: generate, init, set, list, get, delete, rekey.",
+    "secrets": "The sealed store of provider keys: generate, init, set, list, get, delete, check, login, rekey.",
     "runtime": "The routes and what they offer; the text model that answers where none is named.",
     "sessions": "Named conversations: list, get, set-route.",
     "assets": "The kept files: list, get, import, export, delete, gc, verify.",

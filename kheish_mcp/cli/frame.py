@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import Code, Json, KheishError, UsageError
+from ..errors import Code, FailedPrecondition, Json, KheishError, UsageError
 from ..settings import Settings, environment
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ class Frame:
     def as_json(self) -> bool:
         """Whether data goes out as JSON."""
         return not sys.stdout.isatty() if self.output is None else self.output == "json"
+
+    def check_online(self, what: str) -> None:
+        """FailedPrecondition for what cannot be done with --offline."""
+        if self.offline:
+            raise FailedPrecondition(f"{what} uses the network, and --offline forbids it", hint="Leave --offline out.")
 
     def settings(self, **options: Any) -> Settings:
         """The settings of this command line."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ..errors import InvalidArgument, Json, NotFound, UsageError
 from ..secret import Secret
 from ..settings import environment
-from ..stores.auth import LONGEST, PROVIDERS, AuthStore, Slot
+from ..stores.auth import LONGEST, PROVIDERS, AuthStore, Slot, check_name
 from ..stores.envelope import MasterKey
 from .frame import Frame, command_group, table
+
+if TYPE_CHECKING:
+    from ..capabilities import KeyStanding
 
 app = command_group(__doc__)
 
@@ -79,6 +82,41 @@ def delete(ctx: typer.Context, ref: Ref) -> None:
 
 
 @app.command()
+def check(ctx: typer.Context, ref: Ref) -> None:
+    """Ask the provider whether it takes the key in a slot, which costs nothing."""
+    ctx.obj.check_online("secrets check")
+    slot = _store(ctx).get(ref)
+    from .keys import as_json, standing_of
+
+    standing = standing_of(ctx.obj.settings(), slot)
+    shown = {"slot_id": slot.slot_id, "provider": slot.provider, "ok": True, **as_json(standing)}
+    ctx.obj.give(shown, f"{slot.provider} takes the key in {slot.slot_id}.{_money(standing)}")
+
+
+@app.command()
+def login(
+    ctx: typer.Context,
+    provider: Annotated[str, typer.Argument(help="openrouter, the one that can be signed in to.")],
+    ref: Annotated[str, typer.Argument(help="The slot that the new key goes to.")] = "openrouter.primary",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Show the page, and ask for its code.")] = False,
+) -> None:
+    """Sign in at the provider with a browser, and keep the key that it gives."""
+    if provider != "openrouter":
+        raise UsageError("only openrouter can be signed in to", hint="secrets login openrouter")
+    ctx.obj.check_online("secrets login")
+    store = _store(ctx)
+    store.master()  # before a key is made that could not be kept
+    check_name(ref)
+    from .keys import as_json, signed_in, standing_of
+
+    settings = ctx.obj.settings()
+    key = signed_in(settings, by_hand=no_browser)
+    slot = store.set(ref, provider, key)  # before it is tried: a key that was made must not be lost
+    standing = standing_of(settings, slot)
+    ctx.obj.give({**_shown(slot), **as_json(standing)}, f"{ref} is set (version {slot.version}).{_money(standing)}")
+
+
+@app.command()
 def rekey(
     ctx: typer.Context,
     new_key_from_env: Annotated[str, typer.Option(help="The variable that holds the new master key.")],
@@ -134,3 +172,10 @@ def _asked() -> str:
 
 def _shown(slot: Slot) -> dict[str, Json]:
     return asdict(slot)
+
+
+def _money(standing: KeyStanding) -> str:
+    """What the key has spent and may still spend, in a sentence, as far as that is known."""
+    parts = ((standing.spent_usd, "spent"), (standing.left_usd, "left of its limit"))
+    known = [f"${amount:,.2f} {what}" for amount, what in parts if amount is not None]
+    return f" {', '.join(known)}." if known else ""

@@ -17,6 +17,7 @@ from ..capabilities import (
     ImageEdit,
     ImageGeneration,
     ImageRequest,
+    KeyStanding,
     ModelCard,
     MultimodalInput,
     SpeechRequest,
@@ -45,12 +46,13 @@ from .openrouter_codec import (
     speech_wire,
 )
 from .openrouter_discovery import decode_models, find, indexed, with_image_models
+from .openrouter_keys import decode_standing
 from .openrouter_narrowing import check_senses, narrowed_picture, narrowed_speech
 from .openrouter_sound import Manner, manner_of
 from .openrouter_talk import Talk
 from .refusals import malformed
 
-IMAGE_S, SPEECH_S, TRANSCRIPTION_S, DISCOVERY_S = 300.0, 120.0, 90.0, 60.0
+IMAGE_S, SPEECH_S, TRANSCRIPTION_S, DISCOVERY_S, KEY_S = 300.0, 120.0, 90.0, 60.0, 20.0
 LARGEST_CATALOGUE: Final = 16 << 20
 HEADERS: Final = {"X-OpenRouter-Title": "kheish-mcp"}
 HINTS: Final = {
@@ -226,6 +228,11 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         """The card that the provider itself gave; what is built in is too old to refuse anything by."""
         card = self.card(model)
         return card if card is not None and card.outputs else None
+
+    async def check_key(self) -> KeyStanding:
+        """GET /key, which any key for inference may ask."""
+        answer = await self._line.get_json("/key", deadline_s=KEY_S)
+        return decode_standing(await self._result(answer))
 
     async def close(self) -> None:
         """Closes the line."""

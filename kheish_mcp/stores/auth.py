@@ -112,7 +112,7 @@ class AuthStore:
 
     def set(self, ref: str, provider: str, value: Secret) -> Slot:
         """Puts a value, without one newline at its end, into a slot, new or not."""
-        _check_name(ref)
+        check_name(ref)
         _check_provider(provider)
         value = _checked(value)
         with self._writing() as (envelope, dek):
@@ -126,7 +126,7 @@ class AuthStore:
 
     def delete(self, ref: str) -> bool:
         """Takes a slot away; False where it is not there."""
-        _check_name(ref)
+        check_name(ref)
         if ref not in self._slots():
             return False
         with self._writing() as (envelope, dek):
@@ -187,7 +187,7 @@ class AuthStore:
         return MasterKey.parse(data.decode("utf-8", "surrogateescape")) if data is not None else None
 
     def _found(self, ref: str) -> _Seen:
-        _check_name(ref)
+        check_name(ref)
         seen = self._read()
         if seen is None or ref not in seen.envelope.slots:
             raise NotFound(
@@ -288,7 +288,8 @@ def _no_master() -> MasterKeyMissing:
     )
 
 
-def _check_name(ref: str) -> None:
+def check_name(ref: str) -> None:
+    """InvalidArgument for what cannot be a slot's name, which is not quoted: it may be a key."""
     if not NAME.fullmatch(ref):
         raise InvalidArgument(
             "A slot's name has letters, digits, dots, dashes and underscores, at most 128, and begins unlike a key.",
