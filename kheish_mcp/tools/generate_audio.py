@@ -86,7 +86,7 @@ async def _part(call: Call, job: Job, backend: Backend[AudioGeneration], request
 
 
 async def _joined(call: Call, job: Job, backend: Backend[AudioGeneration], parts: list[_Part]) -> Asset:
-    """The one asset of all parts; the parts go once the whole is kept."""
+    """The one asset of all parts, with what is heard as its text; the parts go once the whole is kept."""
     text = "".join(part.text for part in parts)
     whole = parts[0].asset
     if len(parts) > 1:
@@ -95,8 +95,15 @@ async def _joined(call: Call, job: Job, backend: Backend[AudioGeneration], parts
         whole = await call.assets.keep(media, owner=call.owner, label=job.tool, provenance=provenance)
         for asset_id in {part.asset.asset_id for part in parts} - {whole.asset_id}:
             await call.assets.delete(asset_id, call.owner)
-    await call.assets.set_text(whole, text)
+    await call.assets.set_text(whole, _heard(parts))
     return whole
+
+
+def _heard(parts: list[_Part]) -> str:
+    """What is heard: the text exactly, or where the model says what it said, that."""
+    if all(part.generation.transcript is None for part in parts):
+        return "".join(part.text for part in parts)
+    return " ".join((part.generation.transcript or part.text).strip() for part in parts)
 
 
 async def _result(
@@ -116,7 +123,7 @@ async def _result(
         "provider": backend.provider,
         "model": generations[0].model,
         "assets": [shown(asset, paths)],
-        "transcript": "".join(part.text for part in parts),
+        "transcript": _heard(parts),
         "cost_usd": total([generation.cost_usd for generation in generations]),
         "job_id": job.job_id,
         "warnings": [*told, *warnings, *unsaved],

@@ -157,8 +157,8 @@ def said(emulator: OpenRouterEmulator, request: ChatRequest, turn: Turn, model: 
         drawn = [synthetic.picture(emulator.next_picture(), size, "png") for _ in range(turn.pictures)]
         message["images"] = [{"type": "image_url", "image_url": {"url": data_url(data)}} for data in drawn]
     if request.audio and model.plays:
-        made = {"mp3": synthetic.mp3, "wav": lambda size: synthetic.wav(synthetic.tone(size))}[request.audio.format]
-        message["audio"] = {"id": "audio_1", "data": base64.b64encode(made(9000)).decode(), "expires_at": 1795348519}
+        song = synthetic.mp3(4000) if request.audio.format == "mp3" else synthetic.wav(synthetic.tone(900))
+        message["audio"] = {"id": "audio_1", "data": base64.b64encode(song).decode(), "expires_at": 1795348519}
     elif request.audio:
         sound = base64.b64encode(synthetic.tone(len(turn.text))).decode()
         message["audio"] = {"id": "audio_1", "data": sound, "transcript": turn.text, "expires_at": 1795348519}
