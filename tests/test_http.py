@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -21,6 +21,7 @@ from kheish_mcp.drivers.answers import LARGEST_REFUSAL, PARSE_IN_THREAD, Answer
 from kheish_mcp.drivers.http import Endpoint, Line
 from kheish_mcp.errors import (
     Aborted,
+    DataLoss,
     DeadlineExceeded,
     InvalidArgument,
     KheishError,
@@ -29,7 +30,8 @@ from kheish_mcp.errors import (
     Unauthenticated,
     Unavailable,
 )
-from kheish_mcp.secret import Secret
+from kheish_mcp.secret import MASK, Secret
+from tests.clocks import Clockwork
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-or-v1-line0123456789abcdef0123456789abcdef"
@@ -132,8 +134,9 @@ async def provider(*script: Act, **more: Any) -> AsyncGenerator[Provider]:
 
 @asynccontextmanager
 async def line_to(served: Provider, *, key: str | None = KEY, **more: Any) -> AsyncGenerator[Line]:
-    """A line to it, closed at the end."""
-    line = Line(Endpoint("home", served.base_url, None if key is None else Secret(key)), **more)
+    """A line to it that waits for nothing between attempts, closed at the end."""
+    clock = {"clock": Clockwork().clock}
+    line = Line(Endpoint("home", served.base_url, None if key is None else Secret(key)), **{**clock, **more})
     try:
         yield line
     finally:
@@ -331,6 +334,7 @@ async def test_a_body_that_is_not_json_is_a_failure(body: bytes):
         with pytest.raises(Unavailable, match="not JSON") as caught:
             await got.json()
     assert caught.value.details["possibly_billed"] is True
+    assert caught.value.remains == (body,)
 
 
 async def test_json_may_be_large_and_begin_with_white_space_and_repeat_itself():
@@ -436,6 +440,143 @@ async def test_a_200_that_holds_an_error_is_known():
         assert isinstance(refusal, ResourceExhausted)
         assert KEY not in refusal.message
         assert line.refusal_in({"data": [], "error": None}) is None
+
+
+# What is tried again
+
+
+async def test_a_429_that_says_when_to_come_back_is_asked_again_then_and_each_attempt_is_told():
+    story: list[Any] = []
+
+    async def sent() -> None:
+        story.append(("sent", len(served.asked)))
+
+    async def responded(generation_id: str | None) -> None:
+        story.append("responded")
+
+    async def again() -> None:
+        story.append("again")
+
+    busy = answer('{"error": {"message": "slow down"}}', 429, retry_after="7")
+    works = Clockwork()
+    async with provider(busy, answer()) as served, line_to(served, clock=works.clock) as line:
+        assert await (await ask(line, Exchange(sent, responded, again=again), deadline_s=4 * SOON)).json() == {
+            "ok": True
+        }
+    assert works.waits == [7.0]
+    assert story == [("sent", 0), "responded", "again", ("sent", 1), "responded"]
+    assert served.asked[0].body == served.asked[1].body
+    assert served.asked[0].headers == served.asked[1].headers
+
+
+async def test_a_502_in_json_is_asked_again_once_and_one_in_html_is_not():
+    for act, requests in ((answer('{"error": {}}', 502), 2), (answer("<html>", 502, content_type="text/html"), 1)):
+        async with provider(act) as served, line_to(served) as line:
+            await refused(line, Unavailable, billed=False)
+        assert len(served.asked) == requests
+
+
+async def test_a_provider_that_comes_back_is_dialled_again():
+    told: list[str] = []
+
+    async def progress(sentence: str) -> None:
+        told.append(sentence)
+
+    async with provider() as served:
+        pass
+    works = Clockwork()
+    async with line_to(served, clock=works.clock) as line:
+        refusal = await refused(line, Unavailable, billed=False, exchange=Exchange(progress=progress))
+    assert len(works.waits) == 2
+    assert told == ["home: it cannot be reached; asking again in 0 s"] * 2
+    assert "cannot be reached" in refusal.message
+
+
+async def test_a_handshake_that_fails_is_dialled_again_and_has_told_the_provider_nothing():
+    hellos: list[bytes] = []
+
+    async def hang_up(stream: SocketStream) -> None:
+        async with stream:
+            hellos.append(await stream.receive())
+
+    works = Clockwork()
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, hang_up)
+        place = f"https://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/api/v1"
+        line = Line(Endpoint("home", place, Secret(KEY)), clock=works.clock)
+        refusal = await refused(line, Unavailable, billed=False)
+        await line.close()
+        group.cancel_scope.cancel()
+    assert "cannot be reached" in refusal.message
+    assert len(hellos) == 3
+    assert len(works.waits) == 2
+
+
+async def test_all_attempts_share_one_deadline():
+    async def waits_for_ever(seconds: float) -> None:
+        await anyio.sleep_forever()
+
+    clock = replace(Clockwork().clock, sleep=waits_for_ever)
+    async with provider(answer("{}", 429, retry_after="0.1")) as served, line_to(served, clock=clock) as line:
+        refusal = await refused(line, DeadlineExceeded, billed=False, deadline_s=0.3)
+    assert "0.3 s" in refusal.message
+    assert len(served.asked) == 1
+
+
+async def test_a_get_with_the_key_is_asked_once_and_a_paid_picture_s_link_again():
+    async with provider(answer("{}", 429, retry_after="1")) as served, line_to(served) as line:
+        with pytest.raises(ResourceExhausted):
+            await line.get_json("/key", deadline_s=SOON)
+        assert len(served.asked) == 1
+        with pytest.raises(ResourceExhausted):
+            await line.fetch(f"http://127.0.0.1:{served.port}/1.png", deadline_s=SOON)
+        assert len(served.asked) == 1 + 3
+
+
+# What was paid for and makes no sense
+
+
+@pytest.mark.parametrize(
+    ("act", "remains"),
+    [
+        (broken_off("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b'{"data":'), (b'{"data":',)),
+        (broken_off("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), ()),
+        (answer("\n<!DOCTYPE html><p>"), (b"\n<!DOCTYPE html><p>",)),
+        (answer(""), ()),
+        (
+            answer(f'<html>{{"authorization": "Bearer {KEY}"}}'),
+            (f'<html>{{"authorization": "Bearer {MASK}"}}'.encode(),),
+        ),
+        (answer('{"error": "half a refusal', 400), ()),
+    ],
+)
+async def test_what_came_of_a_200_goes_with_its_refusal_and_the_key_does_not(act: Act, remains: tuple[bytes, ...]):
+    async with provider(act) as served, line_to(served) as line:
+        with pytest.raises(KheishError) as caught:
+            await ask(line)
+    assert caught.value.remains == remains
+
+
+async def test_what_trickled_in_until_the_deadline_goes_with_the_refusal():
+    async def half(stream: SocketStream, asked: Asked) -> None:
+        await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+        await stream.receive()
+
+    async with provider(half) as served, line_to(served) as line:
+        assert (await refused(line, DeadlineExceeded, billed=True, deadline_s=0.2)).remains == (b"half",)
+
+
+async def test_more_than_the_limit_is_not_kept():
+    async with provider(answer(b"x" * 1000)) as served, line_to(served) as line:
+        assert (await refused(line, Unavailable, billed=True, largest=999)).remains == ()
+
+
+async def test_whatever_refuses_an_answer_from_here_on_carries_it():
+    got = Answer(b"a body", "application/json", None)
+    for raised, remains in ((InvalidArgument("No."), (b"a body",)), (DataLoss("No.", remains=(b"x",)), (b"x",))):
+        with pytest.raises(KheishError) as caught, got.kept():
+            raise raised
+        assert caught.value.remains == remains
 
 
 # What breaks

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,11 +21,13 @@ from kheish_mcp.capabilities import (
     ImageRequest,
     NativeWebSearch,
     SpeechRequest,
+    Transcript,
     TranscriptionRequest,
 )
 from kheish_mcp.drivers.http import Endpoint
 from kheish_mcp.drivers.openrouter import OpenRouter
 from kheish_mcp.errors import (
+    DataLoss,
     DeadlineExceeded,
     InvalidArgument,
     Json,
@@ -37,6 +41,7 @@ from kheish_mcp.errors import (
 from kheish_mcp.formats import recognise
 from kheish_mcp.media import Media, Pcm
 from kheish_mcp.secret import Secret
+from tests.clocks import Clockwork
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults
 
@@ -50,6 +55,8 @@ HEARS, HEARS_PLAINLY = "openai/whisper-1", "google/chirp-3"
 SAMPLES = b"\x10\x00\xf0\xff" * 6000
 PIER = ImageRequest("a pier at dusk")
 HELLO = SpeechRequest("Hello there.")
+IN_JSON = ("envelope", "string", "zod")
+SHAPES = (*IN_JSON, "html", "empty")
 
 
 @pytest.fixture
@@ -62,8 +69,8 @@ def emulator() -> Iterator[OpenRouterEmulator]:
 
 @pytest.fixture
 async def driver(emulator: OpenRouterEmulator) -> AsyncGenerator[OpenRouter]:
-    """A driver of a route without preferences."""
-    opened = OpenRouter(Endpoint("home", emulator.base_url, Secret(KEY)))
+    """A driver of a route without preferences, which waits for nothing between attempts."""
+    opened = OpenRouter(Endpoint("home", emulator.base_url, Secret(KEY)), clock=Clockwork().clock)
     yield opened
     await opened.close()
 
@@ -81,6 +88,18 @@ async def draw(driver: OpenRouter, request: ImageRequest = PIER, model: str = DR
 async def speak(driver: OpenRouter, request: SpeechRequest = HELLO, model: str = SPEAKS) -> Generation:
     """One request for speech."""
     return await driver.generate_audio(model, request, Exchange())
+
+
+async def hear(driver: OpenRouter) -> Transcript:
+    """One request for a transcript."""
+    return await driver.transcribe(
+        HEARS, TranscriptionRequest(Media(SAMPLES, "audio/pcm", pcm=Pcm(16_000))), Exchange()
+    )
+
+
+def http_date_in(seconds: float) -> str:
+    """A Retry-After that names a moment so many seconds from now."""
+    return faults.http_date(time.time() + seconds)
 
 
 async def refused_drawing(driver: OpenRouter, kind: type[KheishError], *, billed: bool) -> KheishError:
@@ -189,6 +208,7 @@ async def test_one_broken_picture_does_not_take_the_others_along(emulator: OpenR
     assert len(made.media) == 1
     assert len(made.warnings) == 1
     assert "base64" in made.warnings[0]
+    assert made.remains == (b"@@",)
     assert made.cost_usd == emulator.ledger[0].cost
 
 
@@ -244,7 +264,7 @@ async def test_a_picture_that_lies_nowhere_was_paid_for(emulator: OpenRouterEmul
 @pytest.mark.parametrize(
     "fault",
     [
-        faults.bad_base64(), faults.truncated_base64(), faults.no_images(), faults.malformed_json(), faults.gzip_bomb(),
+        faults.no_images(), faults.malformed_json(), faults.gzip_bomb(),
         faults.cut_body(), faults.reset_after_headers(), faults.reset_before_headers(), faults.status(200, shape="html"),
         faults.status(200, shape="empty"),
     ],
@@ -260,6 +280,17 @@ async def test_an_answer_that_breaks_or_makes_no_sense_may_have_been_billed_and_
     assert len(emulator.requests) == 1
 
 
+@pytest.mark.parametrize("fault", [faults.bad_base64(), faults.truncated_base64()], ids=lambda fault: fault.name)
+async def test_a_picture_that_is_not_base64_is_lost_data_and_its_letters_go_with_the_refusal(
+    emulator: OpenRouterEmulator, driver: OpenRouter, fault: faults.Fault
+):
+    emulator.always(fault)
+    refusal = await refused_drawing(driver, DataLoss, billed=True)
+    [letters] = refusal.remains
+    assert letters.startswith(b"@@" if fault.name == "bad base64" else b"iVBOR")
+    assert len(emulator.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "billed"),
     [
@@ -270,7 +301,7 @@ async def test_an_answer_that_breaks_or_makes_no_sense_may_have_been_billed_and_
         (524, DeadlineExceeded, True), (529, Unavailable, False),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("shape", ["envelope", "string", "zod", "html", "empty"])
+@pytest.mark.parametrize("shape", SHAPES)
 async def test_every_status_is_its_refusal_in_every_shape(
     emulator: OpenRouterEmulator,
     driver: OpenRouter,
@@ -284,7 +315,7 @@ async def test_every_status_is_its_refusal_in_every_shape(
     assert "<" not in refusal.message
     assert ("It cannot be done" in refusal.message) is (shape not in ("html", "empty"))
     assert (refusal.retry_after_s, refusal.details["status"]) == (7, code)
-    assert len(emulator.requests) == 1
+    assert len(emulator.requests) == {429: 3, 503: 3, 502: 2 if shape in IN_JSON else 1}.get(code, 1)
 
 
 async def test_an_error_in_a_200_is_that_error(emulator: OpenRouterEmulator, driver: OpenRouter):
@@ -354,6 +385,68 @@ async def test_eight_calls_at_once_share_the_line_and_not_their_answers(
             group.start_soon(one)
     assert len({one.media[0].data for one in made}) == 8
     assert {one.generation_id for one in made} == {bill.generation_id for bill in emulator.ledger}
+
+
+# Patience
+
+
+@pytest.mark.parametrize("path", ["/images", "/audio/speech", "/audio/transcriptions"])
+async def test_a_busy_provider_is_asked_again_and_pays_once(
+    emulator: OpenRouterEmulator, driver: OpenRouter, path: str
+):
+    calls = {"/images": draw, "/audio/speech": speak, "/audio/transcriptions": hear}
+    emulator.fail_next(faults.status(429, retry_after=5), path=path)
+    emulator.fail_next(faults.status(503, retry_after=http_date_in(5)), path=path)
+    assert await calls[path](driver)
+    assert len(emulator.requests) == 3
+    assert len(emulator.ledger) == 1
+
+
+async def test_a_model_that_keeps_failing_is_left_alone_and_another_is_not(
+    emulator: OpenRouterEmulator, driver: OpenRouter
+):
+    emulator.always(faults.status(500), path="/images")
+    for _ in range(5):
+        await refused_drawing(driver, Unavailable, billed=False)
+    refusal = await refused_drawing(driver, Unavailable, billed=False)
+    assert refusal.retry_after_s == 30
+    assert len(emulator.requests) == 5
+    assert DRAWS in [card.id for card in driver.models()]  # nothing is unlisted
+    emulator.heal()
+    assert (await draw(driver, model=DRAWS_ONE)).media
+    assert (await speak(driver)).media
+
+
+async def test_answers_that_make_no_sense_open_the_breaker_too(emulator: OpenRouterEmulator, driver: OpenRouter):
+    emulator.always(faults.malformed_json())
+    for _ in range(5):
+        await refused_drawing(driver, Unavailable, billed=True)
+    assert "left alone" in (await refused_drawing(driver, Unavailable, billed=False)).message
+    assert len(emulator.requests) == 5
+
+
+async def test_after_its_rest_a_model_that_works_again_is_asked_again(emulator: OpenRouterEmulator):
+    works = Clockwork()
+    driver = OpenRouter(Endpoint("home", emulator.base_url, Secret(KEY)), clock=works.clock)
+    emulator.fail_next(faults.status(500), times=5)
+    for _ in range(5):
+        await refused_drawing(driver, Unavailable, billed=False)
+    works.time += 30
+    assert (await draw(driver)).media
+    assert (await draw(driver)).media
+    await driver.close()
+
+
+async def test_who_is_cancelled_closes_the_line_within_a_second(emulator: OpenRouterEmulator, driver: OpenRouter):
+    for fault in (faults.hang(), faults.stall(), faults.keep_alives()):
+        emulator.fail_next(fault)
+        asked = len(emulator.requests)
+        async with anyio.create_task_group() as group:
+            group.start_soon(draw, driver)
+            await anyio.to_thread.run_sync(emulator.wait_for, lambda n=asked: len(emulator.requests) > n)
+            group.cancel_scope.cancel()
+        gone = partial(emulator.wait_for, lambda n=asked: emulator.requests[n].disconnected, 1)
+        await anyio.to_thread.run_sync(gone)
 
 
 # Preferences
@@ -426,6 +519,21 @@ async def test_a_model_that_turns_out_to_give_only_samples_is_asked_once_more_fo
     assert len(emulator.ledger) == 1
 
 
+async def test_the_second_request_is_on_record_as_another_attempt(emulator: OpenRouterEmulator, driver: OpenRouter):
+    story: list[str] = []
+
+    def hook(name: str) -> Callable[..., Awaitable[None]]:
+        async def told(*_: object) -> None:
+            story.append(name)
+
+        return told
+
+    emulator.fail_next(faults.status(400, "response_format mp3 is not supported by this model"))
+    exchange = Exchange(hook("sent"), hook("responded"), again=hook("again"))
+    await driver.generate_audio(SPEAKS, HELLO, exchange)
+    assert story == ["sent", "responded", "again", "sent", "responded"]
+
+
 @pytest.mark.parametrize(
     ("fault", "wanted", "requests"),
     [
@@ -490,8 +598,9 @@ async def test_words_where_sound_belongs_are_a_failure(
 ):
     said = replace(faults.empty_speech(), spoil=lambda answer, _: replace(answer, body=body, media_type=media_type))
     emulator.fail_next(said)
-    with pytest.raises(Unavailable, match=word):
+    with pytest.raises(Unavailable, match=word) as caught:
         await speak(driver)
+    assert caught.value.remains == (body,)
 
 
 async def test_sound_that_begins_with_a_brace_is_sound(emulator: OpenRouterEmulator, driver: OpenRouter):

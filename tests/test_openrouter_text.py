@@ -111,7 +111,12 @@ async def test_the_story_is_told_in_order(driver: OpenRouter, emulator: OpenRout
         story.append(sentence)
 
     reply, _ = await ask(driver, exchange=Exchange(sent, responded, progress))
-    assert story == [("sent", 0), ("responded", reply.generation_id), "home: the provider is at work"]
+    assert story == [
+        ("sent", 0),
+        "home: waiting for the answer",
+        ("responded", reply.generation_id),
+        "home: the provider is at work on the answer",
+    ]
 
 
 async def test_every_wish_reaches_the_provider(emulator: OpenRouterEmulator):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kheish_mcp.drivers.refusals import LONGEST, failure_of, malformed, number, refusal_of
+from kheish_mcp.drivers.refusals import LASTING, LONGEST, failure_of, malformed, number, refusal_of
 from kheish_mcp.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -259,7 +259,7 @@ def test_every_exception_of_the_http_library_is_a_refusal_that_knows_the_money(k
     refusal = failure_of(broken, "home", left=left)
     assert isinstance(refusal, Unavailable | DeadlineExceeded)
     assert refusal.details == {"possibly_billed": left}
-    assert refusal.retryable is not left
+    assert refusal.retryable is (not left and kind.__name__ not in LASTING)
     assert KEY.reveal() not in json.dumps(refusal.as_json())
 
 
@@ -280,8 +280,10 @@ def test_the_most_specific_word_is_chosen(kind: type[httpx2.TransportError], cod
 
 
 def test_a_200_without_sense_may_have_been_billed_and_is_not_worth_a_blind_second_try():
-    refusal = malformed("The answer is empty.")
+    refusal = malformed("The answer is half a table.", b'{"data":')
     assert (refusal.details, refusal.retryable) == ({"possibly_billed": True}, False)
+    assert refusal.remains == (b'{"data":',)
+    assert "data" not in json.dumps(refusal.as_json()).replace("possibly_billed", "")
 
 
 def test_a_number_is_finite_and_not_negative():

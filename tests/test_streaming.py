@@ -119,7 +119,12 @@ async def test_hooks_tell_what_happens_in_its_order(line: Line, emulator: OpenRo
         story.append(sentence)
 
     _, ending = await ask(line, Exchange(sent, responded, progress))
-    assert story == ["sent", f"responded {ending.generation_id}", "home: the provider is at work"]
+    assert story == [
+        "sent",
+        "home: waiting for the answer",
+        f"responded {ending.generation_id}",
+        "home: the provider is at work on the answer",
+    ]
     assert ending == Ending(emulator.ledger[0].generation_id, done=True)
 
 
@@ -166,10 +171,10 @@ async def test_what_breaks_is_a_refusal_that_may_have_been_billed(
 
 
 async def test_a_refusal_before_the_stream_is_judged_by_its_status(line: Line, emulator: OpenRouterEmulator):
-    emulator.fail_next(faults.status(429, "too fast", retry_after=7))
+    emulator.fail_next(faults.status(429, "too fast", retry_after=3600))
     with pytest.raises(ResourceExhausted, match="too fast") as caught:
         await ask(line)
-    assert (caught.value.retry_after_s, caught.value.details["possibly_billed"]) == (7, False)
+    assert (caught.value.retry_after_s, caught.value.details["possibly_billed"]) == (3600, False)
 
 
 async def test_signs_of_life_alone_do_not_last_for_ever(line: Line, emulator: OpenRouterEmulator):

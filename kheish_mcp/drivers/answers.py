@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
 
-from ..errors import Json
+from ..errors import Json, KheishError
+from ..secret import MASK, Secret
 from .refusals import malformed
 
 if TYPE_CHECKING:
@@ -42,22 +44,38 @@ class Answer:
                 return await anyio.to_thread.run_sync(_parse, self.body)
             return _parse(self.body)
         except (ValueError, RecursionError):
-            raise malformed("The provider's answer is not JSON.") from None
+            raise malformed("The provider's answer is not JSON.", self.body) from None
+
+    @contextmanager
+    def kept(self) -> Generator[None]:
+        """Whatever refuses the answer within carries its bytes: they were paid for, and are kept aside."""
+        try:
+            yield
+        except KheishError as refusal:
+            refusal.remains = refusal.remains or (self.body,)
+            raise
 
 
-async def whole(response: Response, generation_id: str | None, *, largest: int) -> Answer:
-    """A 200 that does not come as a stream; Unavailable past `largest` bytes, where it is empty, or a web page."""
-    return _answer(await _body(response, largest), response.headers.get("content-type", ""), generation_id)
+async def whole(
+    response: Response, generation_id: str | None, *, held: bytearray, largest: int, secrets: Iterable[Secret]
+) -> Answer:
+    """A 200 that does not come as a stream; Unavailable past `largest` bytes, where it is empty, or a web page.
 
-
-async def _body(response: Response, largest: int) -> bytes:
-    """The whole body; refuses past the cap, which counts what was unpacked and not what was sent."""
-    held = bytearray()  # a list of parts would cost fifty times its bytes where they come one by one
+    `held` is empty, and holds what has come if this is left early.
+    """
     async for part in response.aiter_bytes():
         held += part
-        if len(held) > largest:
+        if len(held) > largest:  # it counts what was unpacked and not what was sent
+            held.clear()
             raise malformed(f"The provider's answer is larger than {largest / (1 << 20):g} MiB.")
-    return bytes(held)
+    return _answer(without(secrets, bytes(held)), response.headers.get("content-type", ""), generation_id)
+
+
+def without(secrets: Iterable[Secret], data: bytes) -> bytes:
+    """An answer's bytes as they may be kept: no medium holds a key, but an echo of the request does."""
+    for secret in secrets:
+        data = data.replace(secret.reveal().encode(), MASK.encode())
+    return data
 
 
 async def beginning(response: Response) -> bytes:
@@ -78,7 +96,7 @@ def _answer(body: bytes, content_type: str, generation_id: str | None) -> Answer
     if not body or body.isspace():
         raise malformed("The provider's answer is empty.")
     if "html" in content_type.lower() or body[:256].lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise malformed("The provider answered with a web page.")
+        raise malformed("The provider answered with a web page.", body)
     return Answer(body, content_type, generation_id)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
+import anyio
 import anyio.to_thread
 
 from ..capabilities import (
@@ -26,8 +28,8 @@ from ..capabilities import (
     TranscriptionRequest,
 )
 from ..conversation import ChatRequest, Reply, TextGeneration
-from ..errors import InvalidArgument, Json, KheishError, Unavailable
-from ..media import Kind
+from ..errors import DataLoss, InvalidArgument, Json, KheishError, Unavailable
+from ..media import Kind, Media
 from .answers import Answer
 from .http import Endpoint, Line
 from .openrouter_codec import (
@@ -50,9 +52,9 @@ from .openrouter_keys import decode_standing
 from .openrouter_narrowing import check_senses, narrowed_picture, narrowed_speech
 from .openrouter_sound import Manner, manner_of
 from .openrouter_talk import Talk
-from .refusals import malformed
+from .patience import Clock
+from .refusals import PERHAPS_BILLED, malformed
 
-IMAGE_S, SPEECH_S, TRANSCRIPTION_S, DISCOVERY_S, KEY_S = 300.0, 120.0, 90.0, 60.0, 20.0
 LARGEST_CATALOGUE: Final = 16 << 20
 HEADERS: Final = {"X-OpenRouter-Title": "kheish-mcp"}
 HINTS: Final = {
@@ -79,6 +81,18 @@ NO_TIMES: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that a request may take in all, whatever trickles in and retries included; `fetch` is for one link."""
+
+    image: float = 300.0
+    speech: float = 120.0
+    transcription: float = 90.0
+    fetch: float = 60.0
+    discovery: float = 60.0
+    key: float = 20.0
+
+
 class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
     """One route to OpenRouter, or to a server that speaks its dialect.
 
@@ -98,8 +112,15 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         "transcription": TRANSCRIPTION_MODELS,
     }
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._line = Line(endpoint, headers=HEADERS, hints=HINTS)
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        deadlines: Deadlines = Deadlines(),
+        clock: Clock = Clock(),  # noqa: B008 - frozen
+    ) -> None:
+        self._line = Line(endpoint, headers=HEADERS, hints=HINTS, clock=clock)
+        self._deadlines = deadlines
         self._talk = Talk(self._line, self._fetched)
         self._cards = BUILT_IN
         self._index = indexed(BUILT_IN)
@@ -130,7 +151,8 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         """The next turn through POST /chat/completions; pictures and sound only for models that take them."""
         seeing = [card.id for card in self.models() if {"text", "image"} <= {*card.inputs} and "text" in card.outputs]
         check_senses(model, request, sees=self.sees(model), hears=self.hears(model), others=seeing)
-        return await self._talk.answer(model, request, exchange, said)
+        with self._line.watching(model):
+            return await self._talk.answer(model, request, exchange, said)
 
     def sees(self, model: str) -> bool:
         """What the provider's list says; without it yes, since most do and the others refuse without cost."""
@@ -150,21 +172,23 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
     async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
         """Pictures through POST /images. Every one that came whole is given, with a warning for each that did not.
 
-        Refuses what the model is known not to take, as the codec and the line do, and with Unavailable where no picture
-        came whole.
+        Refuses what the model is known not to take, as the codec and the line do, with DataLoss where no picture
+        decodes, and with Unavailable where none came. What came all the same is in the refusal's, or the generation's,
+        `remains`.
         """
         request = narrowed_picture(self._learned(model), request)
         provider, warnings = preferred(self._line.endpoint.preferences, IMAGE_PREFERENCES)
         body = await anyio.to_thread.run_sync(encode_image, model, request, provider)
-        answer = await self._line.post_json("/images", body, exchange, deadline_s=IMAGE_S)
-        decoded = await self._result(answer)
-        named = await anyio.to_thread.run_sync(decode_pictures, decoded)
-        pictures = [await self._fetched(picture) if picture.url else picture for picture in named]
-        media = tuple(picture.media for picture in pictures if picture.media is not None)
-        troubles = tuple(picture.trouble for picture in pictures if picture.trouble)
-        if not media:
-            raise malformed(troubles[0])
-        return Generation(media, model, cost_of(decoded), answer.generation_id, warnings=warnings + troubles)
+        left = self._deadlines.image
+        with self._line.watching(model):
+            answer = await self._line.post_json("/images", body, exchange, deadline_s=left, awaited="the pictures")
+            decoded = await self._result(answer)
+            with answer.kept():
+                named = await anyio.to_thread.run_sync(decode_pictures, decoded)
+                pictures = [await self._fetched(picture) if picture.url else picture for picture in named]
+                media, told, remains = _sorted(pictures)
+        cost = cost_of(decoded)
+        return Generation(media, model, cost, answer.generation_id, warnings=warnings + told, remains=remains)
 
     async def edit_image(self, model: str, request: EditRequest, exchange: Exchange) -> Generation:
         """As generate_image, with the pictures as references in order."""
@@ -179,25 +203,28 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         request = narrowed_speech(self._learned(model), request)
         manner = self._manner(model)
         if manner is not None:
-            return await self._talk.speak(manner, model, request, exchange)
+            with self._line.watching(model):
+                return await self._talk.speak(manner, model, request, exchange)
         provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
         wire = speech_wire(model, request.format)
+        until = anyio.current_time() + self._deadlines.speech
 
         async def spoken(wire: str) -> Answer:
-            body = encode_speech(model, request, wire, provider)
-            return await self._line.post_json("/audio/speech", body, exchange, deadline_s=SPEECH_S)
+            body, left = encode_speech(model, request, wire, provider), until - anyio.current_time()
+            return await self._line.post_json("/audio/speech", body, exchange, deadline_s=left, awaited="the sound")
 
-        try:
-            answer = await spoken(wire)
-        except InvalidArgument as refusal:
-            # A model that gives only samples says so with a 400, which is not billed.
-            if wire == "pcm" or not _is_about_format(refusal):
-                raise
-            answer = await spoken(wire := "pcm")
-        words = await self._words_of(answer)
-        if words is not None:
-            raise words
-        media, told = decode_speech(answer.body, answer.content_type, wire, request.format)
+        with self._line.watching(model):
+            try:
+                answer = await spoken(wire)
+            except InvalidArgument as refusal:
+                # A model that gives only samples says so with a 400, which is not billed.
+                if wire == "pcm" or not _is_about_format(refusal):
+                    raise
+                await exchange.again()
+                answer = await spoken(wire := "pcm")
+            await self._check_sound(answer)
+            with answer.kept():
+                media, told = decode_speech(answer.body, answer.content_type, wire, request.format)
         return Generation((media,), model, None, answer.generation_id, warnings=(*warnings, *told, COST_LATER))
 
     def longest_speech(self, model: str) -> int:
@@ -212,12 +239,18 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         """
         provider, warnings = preferred(self._line.endpoint.preferences, AUDIO_PREFERENCES)
         body, told = await anyio.to_thread.run_sync(encode_transcription, model, request, provider)
-        try:
-            answer = await self._line.post_json("/audio/transcriptions", body, exchange, deadline_s=TRANSCRIPTION_S)
-        except InvalidArgument as refusal:
-            refusal.hint = NO_TIMES if TIMES_WORDS.search(refusal.message) else refusal.hint
-            raise
-        return decode_transcription(await self._result(answer), model, answer.generation_id, warnings + told)
+        left = self._deadlines.transcription
+        with self._line.watching(model):
+            try:
+                answer = await self._line.post_json(
+                    "/audio/transcriptions", body, exchange, deadline_s=left, awaited="the transcript"
+                )
+            except InvalidArgument as refusal:
+                refusal.hint = NO_TIMES if TIMES_WORDS.search(refusal.message) else refusal.hint
+                raise
+            decoded = await self._result(answer)
+            with answer.kept():
+                return decode_transcription(decoded, model, answer.generation_id, warnings + told)
 
     def _manner(self, model: str) -> Manner | None:
         """How the model is asked for sound in a chat, if it is."""
@@ -231,7 +264,7 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
 
     async def check_key(self) -> KeyStanding:
         """GET /key, which any key for inference may ask."""
-        answer = await self._line.get_json("/key", deadline_s=KEY_S)
+        answer = await self._line.get_json("/key", deadline_s=self._deadlines.key)
         return decode_standing(await self._result(answer))
 
     async def close(self) -> None:
@@ -248,25 +281,41 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
 
     async def _listed(self, path: str) -> Json:
         """A list of models, as the provider sends it."""
-        return await self._result(await self._line.get_json(path, deadline_s=DISCOVERY_S, largest=LARGEST_CATALOGUE))
+        return await self._result(
+            await self._line.get_json(path, deadline_s=self._deadlines.discovery, largest=LARGEST_CATALOGUE)
+        )
 
-    async def _words_of(self, answer: Answer) -> KheishError | None:
-        """The refusal for JSON where sound belongs, whatever its Content-Type says."""
+    async def _check_sound(self, answer: Answer) -> None:
+        """Raises the refusal for JSON where sound belongs, whatever its Content-Type says."""
         if not answer.body[:64].lstrip().startswith(b"{"):
-            return None
+            return
         try:
             decoded = await answer.json()
         except Unavailable:
-            return None  # sound that begins with a brace by chance
-        return self._line.refusal_in(decoded) or malformed("The provider answered with words instead of sound.")
+            return  # sound that begins with a brace by chance
+        words = malformed("The provider answered with words instead of sound.", answer.body)
+        raise self._line.refusal_in(decoded) or words
 
     async def _fetched(self, picture: Picture) -> Picture:
         """The picture behind a URL, or why it is not there: it is paid for, and others of the answer may be whole."""
         try:
-            answer = await self._line.fetch(picture.url, deadline_s=IMAGE_S)
+            answer = await self._line.fetch(picture.url, deadline_s=self._deadlines.fetch)
         except KheishError as refusal:
-            return Picture(trouble=f"A picture could not be fetched. {refusal.message}")
+            told = f"A picture could not be fetched. {refusal.message}"
+            return Picture(trouble=told, remains=b"".join(refusal.remains))
         return Picture(as_declared(answer.body, "image/png", Kind.IMAGE))
+
+
+def _sorted(pictures: Sequence[Picture]) -> tuple[tuple[Media, ...], tuple[str, ...], tuple[bytes, ...]]:
+    """The media of an answer, a warning for each picture that is none, and what came of those; refuses without media."""
+    media = tuple(picture.media for picture in pictures if picture.media is not None)
+    troubles = tuple(picture.trouble for picture in pictures if picture.trouble)
+    remains = tuple(picture.remains for picture in pictures if picture.remains)
+    if not media and remains:
+        raise DataLoss(troubles[0], hint=PERHAPS_BILLED, details={"possibly_billed": True}, remains=remains)
+    if not media:
+        raise malformed(troubles[0])
+    return media, troubles, remains
 
 
 def _is_about_format(refusal: InvalidArgument) -> bool:

@@ -42,11 +42,12 @@ PROMPTED: Final = ("openai", "groq", "together", "assemblyai")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of an answer: its bytes, or the URL where it lies, or why it is neither."""
+    """One picture of an answer: its bytes, or the URL where it lies, or why it is neither and what came instead."""
 
     media: Media | None = None
     url: str = ""
     trouble: str = ""
+    remains: bytes = b""
 
 
 def preferred(preferences: Mapping[str, Json], taken: Sequence[str]) -> tuple[JsonObject, tuple[str, ...]]:
@@ -137,7 +138,8 @@ def picture_of(entry: Json) -> Picture:
         encoded = url
     data = bytes_of(encoded)
     if not data:
-        return Picture(trouble="A picture in the provider's answer is not base64.")
+        trouble = "A picture in the provider's answer is not base64."
+        return Picture(trouble=trouble, remains=encoded.encode("utf-8", "replace"))
     claim = entry.get("media_type")
     return Picture(as_declared(data, claim if isinstance(claim, str) and claim else "image/png", Kind.IMAGE))
 

@@ -81,6 +81,9 @@ FAILURES: Final[dict[str, tuple[type[KheishError], str]]] = {
     "CookieConflict": (Unavailable, "broke the connection"),
 }
 
+# What no other attempt mends.
+LASTING: Final = frozenset({"UnsupportedProtocol", "InvalidURL", "LocalProtocolError"})
+
 
 def refusal_of(
     status: int,
@@ -116,18 +119,19 @@ def failure_of(error: Exception, route_id: str, *, left: bool) -> KheishError:
     The exception's own text is not kept: it may hold a header, and so the key.
     """
     # The order of inheritance is the order from the most specific name to the broadest.
-    kind, what = next(FAILURES[base.__name__] for base in type(error).__mro__ if base.__name__ in FAILURES)
+    name = next(base.__name__ for base in type(error).__mro__ if base.__name__ in FAILURES)
+    kind, what = FAILURES[name]
     return kind(
         f"The provider of route {route_id} {what}.",
         hint=PERHAPS_BILLED if left else NOTHING_ASKED,
-        retryable=not left,
+        retryable=not left and name not in LASTING,
         details={"possibly_billed": left},
     )
 
 
-def malformed(message: str) -> Unavailable:
+def malformed(message: str, *remains: bytes) -> Unavailable:
     """The refusal for a 200 that makes no sense; it counts as an answer that may have been billed."""
-    return Unavailable(message, hint=PERHAPS_BILLED, details={"possibly_billed": True})
+    return Unavailable(message, hint=PERHAPS_BILLED, details={"possibly_billed": True}, remains=remains)
 
 
 def error_in(body: Json) -> dict[str, Any]:
