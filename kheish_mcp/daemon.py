@@ -10,6 +10,7 @@ from typing import Final
 
 import anyio
 
+from .agent import converse
 from .errors import JsonObject
 from .inventory import Inventories, Inventory
 from .listeners import Listeners
@@ -118,6 +119,7 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
             sessions=SessionStore(database),
             policy=Policy(database),
             latest={},
+            converse=converse,
         )
         stack.callback(parts.jobs.close)
         stack.callback(parts.sessions.close)

@@ -43,13 +43,19 @@ INSTRUCTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What the server shows of a daemon: its parts and runtime view as they are now, and who a request comes from."""
+    """What the server shows of a daemon: its parts and runtime view as they are now, and who a request comes from.
+
+    `session` is the one whose run is the client, if one is; `inner` says that the client is a run of ours, which never
+    only goes away: what it cancels is to stop.
+    """
 
     parts: Callable[[], Parts]
     runtime: Callable[[], Awaitable[JsonObject]]
     listeners: Listeners
     principal: Callable[[Context], Principal] = lambda _: LOCAL
     tools: tuple[Tool, ...] = TOOLS
+    session: str | None = None
+    inner: bool = False
 
 
 class KheishServer(Server[Any]):
@@ -178,7 +184,8 @@ class KheishServer(Server[Any]):
             report=report,
             wait_seconds=profile.wait_seconds,
             hands_over=handed.append,
-            wants_stop=lambda: self.departures.wants_stop(ctx),
+            wants_stop=always if self.face.inner else lambda: self.departures.wants_stop(ctx),
+            session=self.face.session,
         )
 
     def _resources(self, ctx: Context) -> Resources:
@@ -232,6 +239,11 @@ class KheishServer(Server[Any]):
         return completions(parts.catalog, asked.name, asked.value, chosen or {})
 
 
+async def always() -> bool:
+    """Says yes."""
+    return True
+
+
 def described(tool: Tool, revision: str) -> t.Tool:
     """A tool's definition for a client of one protocol revision."""
     recent = revision >= LINKS_SINCE
@@ -244,8 +256,7 @@ def described(tool: Tool, revision: str) -> t.Tool:
         annotations=t.ToolAnnotations(
             title=None if recent else tool.title,
             read_only_hint=not tool.writes,
-            destructive_hint=False,
-            idempotent_hint=True if not tool.spends and not tool.writes else None,
+            destructive_hint=False if tool.writes else None,
             open_world_hint=tool.spends,
         ),
     )

@@ -35,6 +35,8 @@ PROFILES: Final[dict[str, Profile]] = {
     "copilot-cli": replace(UNKNOWN, pictures=False),
     # Waits for 300 s and pays no attention to progress.
     "codex-mcp-client": replace(UNKNOWN, wait_seconds=120.0),
+    # Our own runs: the model reads JSON alone, and nobody hurries it.
+    "kheish-agent": replace(UNKNOWN, pictures=False, links=False, wait_seconds=300.0),
     # Has no time limit of its own for tools.
     "claude-code": replace(UNKNOWN, wait_seconds=120.0),
 }

@@ -72,7 +72,7 @@ async def test_every_tool_works(mode: str, env: dict[str, str], workspace: Path)
     (workspace / "photo.png").write_bytes(png())
     async with stdio_client(env, mode=mode) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
-        assert names == [*MEDIA_TOOLS, *ALWAYS, "get_job"]
+        assert names == [*MEDIA_TOOLS, "ask_model", *ALWAYS, "get_job"]
         stored = await call(client, "store_asset", source="photo.png", label="a photo")
         assert (stored["width"], stored["height"], stored["media_type"]) == (64, 48, "image/png")
         edited = await call(client, "edit_image", prompt="make it blue", image_asset_ids=[stored["asset_id"]])
@@ -85,6 +85,11 @@ async def test_every_tool_works(mode: str, env: dict[str, str], workspace: Path)
         parts = [{"type": "text", "text": "Here:"}, {"type": "asset", "asset_id": edited["assets"][0]["asset_id"]}]
         shown = await client.call_tool("emit_output", {"parts": parts, "session": "demo"})
         assert [block.type for block in shown.content] == ["text", "image", "text"]
+        asked = await call(
+            client, "ask_model", input="What is this?", attachments=["photo.png", spoken["assets"][0]["uri"]]
+        )
+        assert (asked["text"], asked["finish_reason"]) == ("This is what the stand-in always says.", "stop")
+        assert asked["cost_usd"] > 0
         models = await call(client, "list_models", capability="audio_generation")
         assert next(model["id"] for model in models["models"]) == "openai/gpt-4o-mini-tts-2025-12-15"
         job = await call(client, "get_job", job_id=spoken["job_id"])

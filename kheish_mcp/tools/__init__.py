@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .ask_model import TOOL as ASK_MODEL
 from .base import Tool
 from .edit_image import TOOL as EDIT_IMAGE
 from .emit_output import TOOL as EMIT_OUTPUT
@@ -17,6 +18,7 @@ TOOLS: tuple[Tool, ...] = (
     EDIT_IMAGE,
     GENERATE_AUDIO,
     TRANSCRIBE_AUDIO,
+    ASK_MODEL,
     EMIT_OUTPUT,
     STORE_ASSET,
     LIST_MODELS,

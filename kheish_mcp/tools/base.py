@@ -8,13 +8,14 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..capabilities import Capability
-from ..catalog import Catalog
+from ..capabilities import Capability, nobody_listens
+from ..catalog import Backend, Catalog
+from ..conversation import TextGeneration
 from ..errors import InvalidArgument, JsonObject
 from ..sources.references import References
 from ..sources.workspace import Workspace
 from ..stores.assets import Asset, AssetStore
-from ..stores.jobs import Jobs
+from ..stores.jobs import Job, Jobs
 from ..stores.ledger import Ledger
 from ..stores.policy import Policy
 from ..stores.sessions import SessionStore
@@ -35,11 +36,9 @@ class MediaInput(Input):
 
     provider: str | None = Field(None, max_length=128, description="Route id.")
     model: str | None = Field(None, max_length=256, description="Model id, or ROUTE/model.")
-    wait_seconds: float | None = Field(
-        None, ge=0, le=300, description="0-300, default 45; then a job_id comes instead."
-    )
-    preview: Preview = Field("auto", description="How much is shown inline.")
-    save_as: str | None = Field(None, max_length=1024, description="Workspace path for a copy; never overwrites.")
+    wait_seconds: float | None = Field(None, ge=0, le=300, description="Default 45; then a job_id comes.")
+    preview: Preview = Field("auto", description="Inline preview.")
+    save_as: str | None = Field(None, max_length=1024, description="Workspace path for a copy.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +63,35 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What a run is to answer: words, and attachments in the order in which they are shown.
+
+    `session` is the one that it goes on with, or None for none; `tools` says whether the daemon's own are at hand.
+    """
+
+    text: str
+    attachments: tuple[Asset, ...] = ()
+    session: str | None = None
+    system: str = ""
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    tools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Who hears how a run goes: `said` each piece of its text as it comes, `did` a sentence for each of its steps."""
+
+    said: Callable[[str], Awaitable[None]] = nobody_listens
+    did: Callable[[str], Awaitable[None]] = nobody_listens
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What running tools share: the table of backends as it is now, the stores, the sources of media.
 
-    `latest` holds each owner's most recent pictures, for an edit that names none.
+    `latest` holds each owner's most recent pictures, for an edit that names none. `converse` is one run of a text
+    model, by whoever stands above the tools; it gives ask_model's result object.
     """
 
     catalog: Catalog
@@ -80,6 +104,7 @@ class Parts:
     sessions: SessionStore
     policy: Policy
     latest: dict[str, tuple[str, ...]]
+    converse: Callable[[Call, Job, Backend[TextGeneration], Question, Witness], Awaitable[JsonObject]]
 
 
 def nobody_notes(job_id: str) -> None:
@@ -97,7 +122,8 @@ class Call(Parts):
 
     `at_hand` says that the caller sits on this machine, so that a file's path means something to it; `wait_seconds`
     is what this client's profile waits. `hands_over` names a job whose end goes out with the answer of this call;
-    `wants_stop`, asked once the call was cancelled, says whether its caller said stop and has not only gone.
+    `wants_stop`, asked once the call was cancelled, says whether its caller said stop and has not only gone. `session`
+    is the one whose run calls, if a run does.
     """
 
     owner: str
@@ -106,6 +132,7 @@ class Call(Parts):
     wait_seconds: float
     hands_over: Callable[[str], None] = nobody_notes
     wants_stop: Callable[[], Awaitable[bool]] = nobody_stops
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

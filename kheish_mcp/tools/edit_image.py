@@ -20,17 +20,17 @@ class EditImage(PictureInput):
     """Changes pictures by words and keeps the results as new assets.
 
     On a local route the prompt is exact operations in order, such as: crop 10,10,400,300; resize 512; rotate 90;
-    flip horizontal; grayscale; blur 3; text "Hi" at 20,40. list_models names all. Costs money on a provider's route.
+    flip horizontal; grayscale; blur 3; text "Hi" at 20,40. list_models names all. Paid on a provider's route.
     """
 
     image_asset_ids: list[str] | None = Field(
         None,
         max_length=16,
-        description="1-16 pictures, the subject first: asset ids, asset://, https:// or data: URIs, workspace paths. "
+        description="Pictures, the subject first: asset ids, asset://, https:// or data: URIs, workspace paths. "
         "Left out: your last picture.",
     )
     mask: str | None = Field(
-        None, max_length=LONGEST_REFERENCE, description="Picture reference: only its white or painted parts may change."
+        None, max_length=LONGEST_REFERENCE, description="Picture: only its white or painted parts may change."
     )
 
 

@@ -15,7 +15,7 @@ Part = str | Asset
 
 
 class OutputPart(Input):
-    """One piece of the output, in its place."""
+    """One piece."""
 
     type: Literal["text", "asset"] = Field(description="What this part is.")
     text: str | None = Field(None, max_length=100_000, description="For type text.")
@@ -68,12 +68,13 @@ async def _publish(given: EmitOutput, call: Call, visible: tuple[Part, ...], art
         for part in visible
     ]
     shown = [asset.as_json() for asset in artifacts]
-    output_id = await call.sessions.publish(given.session, call.owner, content, parts, shown)
+    session = given.session or call.session
+    output_id = await call.sessions.publish(session, call.owner, content, parts, shown)
     result: JsonObject = {
         "content": content,
         "parts": [dict(part) for part in parts],
         "artifacts": [dict(asset) for asset in shown],
-        "session": given.session,
+        "session": session,
         "output_id": output_id,
     }
     return Published(result, visible)

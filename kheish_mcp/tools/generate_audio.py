@@ -21,7 +21,7 @@ from .running import run_as_job
 class GenerateAudio(MediaInput):
     """Speaks a text of any length exactly as written and keeps the sound as an asset.
 
-    The user hears it only through emit_output or its path. list_models shows voices. Costs money on a provider's route.
+    The user hears it only through emit_output or its path. list_models shows voices. Paid on a provider's route.
     """
 
     input: str = Field(min_length=1, max_length=200_000, description="The text to speak, any length.")
@@ -29,7 +29,7 @@ class GenerateAudio(MediaInput):
         None, max_length=96, pattern=r"^[A-Za-z0-9_.+-]+$", description="Voice name; the model's own if left out."
     )
     format: AudioFormat | None = Field(None, description="mp3 by default; wav from a model that gives only PCM.")
-    speed: float | None = Field(None, ge=0.25, le=4, description="0.25-4; 1 is the voice's own.")
+    speed: float | None = Field(None, ge=0.25, le=4, description="1 is the voice's own.")
     instructions: str | None = Field(None, max_length=4000, description="How to speak, for models that take it.")
 
 

@@ -13,7 +13,7 @@ from .running import run_as_job
 class GenerateImage(PictureInput):
     """Makes pictures from words and keeps them as assets: gives their ids, paths and a small preview.
 
-    A local route draws exactly what a whole SVG document (<svg ...>...</svg>) says, and nothing else. Costs money on a
+    A local route draws exactly what a whole SVG document (<svg ...>...</svg>) says, and nothing else. Paid on a
     provider's route. emit_output shows a picture to the user.
     """
 

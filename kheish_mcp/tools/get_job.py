@@ -13,10 +13,10 @@ from .running import follow, preview_of, shown_of
 
 
 class GetJob(Input):
-    """Fetches a call that was still working when its answer came: waits for it, then gives its result."""
+    """Waits for a call that was still working when its answer came, and gives its result."""
 
     job_id: str = Field(min_length=1, max_length=64, description="From the earlier answer.")
-    wait_seconds: float = Field(45, ge=0, le=300, description="Seconds to wait for it, 0-300.")
+    wait_seconds: float = Field(45, ge=0, le=300, description="Seconds to wait for it.")
 
 
 SCHEMA: dict[str, Any] = {

@@ -11,6 +11,7 @@ import anyio
 
 from ..capabilities import Exchange, Generation, Transcript
 from ..catalog import Backend
+from ..conversation import Reply
 from ..errors import DataLoss, JsonObject, KheishError, MediaRejected
 from ..formats import kind_of, recognise
 from ..media import Kind, Media
@@ -20,7 +21,7 @@ from .base import Call
 
 log = logging.getLogger(__name__)
 
-G = TypeVar("G", Generation, Transcript)
+G = TypeVar("G", Generation, Transcript, Reply)
 KEEPING_S = 30
 
 

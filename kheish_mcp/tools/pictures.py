@@ -33,7 +33,7 @@ class PictureInput(MediaInput):
     aspect_ratio: str | None = Field(
         None, max_length=16, pattern=r"^(auto|[0-9.]+:[0-9.]+)$", description="Such as 1:1, 16:9, 9:16."
     )
-    count: int = Field(1, ge=1, le=4, description="How many, 1-4; each is paid.")
+    count: int = Field(1, ge=1, le=4, description="Each is paid.")
     quality: Quality | None = Field(None, description="Higher costs more.")
     background: Background | None = Field(None, description="transparent needs png or webp.")
     output_format: ImageFormat | None = Field(None, description="The model's own if left out.")

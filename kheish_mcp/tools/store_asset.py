@@ -10,13 +10,13 @@ from .base import LONGEST_REFERENCE, Call, Input, Outcome, Tool
 
 
 class StoreAsset(Input):
-    """Keeps a file as an asset whose id every tool accepts: a workspace path, an https:// URL or a data: URI."""
+    """Keeps a file as an asset whose id every tool accepts."""
 
     source: str = Field(
         min_length=1, max_length=LONGEST_REFERENCE, description="Workspace path, https:// URL or data: URI."
     )
     label: str | None = Field(None, max_length=200, description="A name to find it by.")
-    media_type: str | None = Field(None, max_length=100, description="Checked against the bytes, e.g. image/png.")
+    media_type: str | None = Field(None, max_length=100, description="Checked against the bytes.")
     kind: Literal["file", "microphone_segment"] = Field("file", description="microphone_segment: wav or webm only.")
 
 
