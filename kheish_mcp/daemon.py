@@ -39,8 +39,16 @@ DRAIN_S: Final = 300.0
 class Daemon:
     """A running daemon: its parts, its inventory as it is now, and the look it takes every second for changes."""
 
-    def __init__(self, settings: Settings, parts: Parts, inventories: Inventories, inventory: Inventory) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        parts: Parts,
+        inventories: Inventories,
+        inventory: Inventory,
+    ) -> None:
         self.settings = settings
+        self.database = database
         self.parts = parts
         self.inventories = inventories
         self.inventory = inventory
@@ -50,6 +58,12 @@ class Daemon:
         """The runtime view as it is now."""
         now, choice = self.inventory, await self.parts.policy.choice()
         return runtime_view(now.routes, now.catalog, TOOLS, choice=choice, trouble=now.trouble)
+
+    @property
+    def has_usable_route(self) -> bool:
+        """Whether the routes could be read and one of them has all that it needs."""
+        now = self.inventory
+        return now.trouble is None and any(offer.driver is not None for offer in now.catalog.offers)
 
     async def watch(self) -> None:
         """Looks for changed slots, routes, choices and assets, and tells the listeners of what really changed."""
@@ -124,7 +138,7 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
         stack.callback(parts.jobs.close)
         stack.callback(parts.sessions.close)
         await parts.jobs.open()
-        daemon = Daemon(settings, parts, inventories, inventory)
+        daemon = Daemon(settings, database, parts, inventories, inventory)
         group.start_soon(daemon.watch)
         group.start_soon(daemon.discover)
         yield daemon

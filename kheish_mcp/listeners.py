@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
+import anyio
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import (
@@ -17,6 +18,8 @@ from mcp.server.subscriptions import (
 )
 
 log = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 5.0
 
 
 class Listeners:
@@ -30,6 +33,11 @@ class Listeners:
         self._bus = InMemorySubscriptionBus()
         self._legacy: dict[Connection, set[str]] = {}
         self.listen = ListenHandler(self._bus)
+
+    @property
+    def audience(self) -> int:
+        """How many connections of the handshake era there are to be told."""
+        return len(self._legacy)
 
     async def remember(self, ctx: ServerRequestContext[Any], call_next: Callable[[Any], Awaitable[Any]]) -> Any:
         """Middleware: notes a connection once its handshake is done."""
@@ -64,9 +72,17 @@ class Listeners:
         await self._tell("notifications/resources/updated", {"uri": uri}, uri)
 
     async def _tell(self, method: str, params: dict[str, Any] | None, uri: str | None = None) -> None:
-        for connection, uris in list(self._legacy.items()):
-            if uri is None or uri in uris:
-                try:
-                    await connection.notify(method, params)
-                except Exception:  # one broken connection must not keep the others from hearing
-                    log.debug("a connection could not be told of a change", exc_info=True)
+        async with anyio.create_task_group() as group:
+            for connection, uris in list(self._legacy.items()):
+                if uri is None or uri in uris:
+                    group.start_soon(self._tell_one, connection, method, params)
+
+    async def _tell_one(self, connection: Connection, method: str, params: dict[str, Any] | None) -> None:
+        """Tells one; who does not take it in time is told nothing more, and keeps nobody else from hearing."""
+        with anyio.move_on_after(PATIENCE_S) as waiting:
+            try:
+                await connection.notify(method, params)
+            except Exception:
+                log.debug("a connection could not be told of a change", exc_info=True)
+        if waiting.cancelled_caught:
+            self._legacy.pop(connection, None)

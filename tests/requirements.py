@@ -38,7 +38,11 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         "secrets set takes --offline, --state-root, --provider and --from-env, before any daemon runs.",
         ("test_cli_secrets.py::test_the_page_s_bootstrap_works_as_printed",),
     ),
-    Requirement("R06", "serve takes --bind, --state-root, --workspace-root and --routes-file."),
+    Requirement(
+        "R06",
+        "serve takes --bind, --state-root, --workspace-root and --routes-file.",
+        ("test_serve_http.py::test_it_serves_both_eras_and_stops_at_once_on_a_signal",),
+    ),
     Requirement(
         "R07",
         "An OpenRouter route is opened by an API key; an account login on it is refused.",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
 import typer
 
-from ..errors import ConfigError
-from ..settings import Settings, record_serve
+from ..errors import ConfigError, KheishError
+from ..settings import Address, Settings, record_serve
 from .frame import Frame, command_group
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ app = command_group(__doc__)
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913 - one parameter for each option
     ctx: typer.Context,
     transport: Annotated[Literal["http", "stdio"], typer.Option(help="stdio is what client configs launch.")] = "http",
     bind: Annotated[str | None, typer.Option(help="Address for http, 127.0.0.1:4000 by default.")] = None,
@@ -28,6 +31,13 @@ def serve(
     routes_file: Annotated[str | None, typer.Option(help="The routes.toml to use.")] = None,
     default_route: Annotated[str | None, typer.Option(help="The route that answers where a call names none.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 where a route cannot be used.")] = False,
+    allowed_host: Annotated[list[str] | None, typer.Option(help="Another name under which clients reach it.")] = None,
+    root_path: Annotated[str, typer.Option(help="The path that a proxy serves it under, such as /kheish.")] = "",
+    trust_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address of a proxy whose forwarded headers count.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The certificate chain, to serve https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key.")] = None,
 ) -> None:
     """Serve until the client goes away, or until a signal comes."""
     frame: Frame = ctx.obj
@@ -41,7 +51,35 @@ def serve(
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
-    anyio.run(_over_stdio, settings, strict)
+    if transport == "stdio":
+        _run(_over_stdio, settings, strict)
+    else:
+        place = _Place(tuple(allowed_host or ()), root_path, tuple(trust_proxy or ()), tls_cert, tls_key)
+        _run(_over_http, settings, strict, place)
+
+
+def _run(work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Runs `work`; a refusal comes out as itself, whatever task groups it has come through."""
+    try:
+        anyio.run(work, *arguments)
+    except* KheishError as refusals:
+        refusal: BaseException = refusals
+        while isinstance(refusal, BaseExceptionGroup):
+            refusal = refusal.exceptions[0]
+    else:
+        return
+    raise refusal
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The options that only the HTTP transport has."""
+
+    allowed_hosts: tuple[str, ...]
+    root_path: str
+    proxies: tuple[str, ...]
+    certificate: Path | None
+    key: Path | None
 
 
 async def _over_stdio(settings: Settings, strict: bool) -> None:
@@ -58,6 +96,39 @@ async def _over_stdio(settings: Settings, strict: bool) -> None:
             _insist(daemon)
         face = Face(lambda: daemon.parts, daemon.runtime, daemon.listeners)
         await serve_stdio(KheishServer(face), wire_in, wire_out, daemon.drain)
+
+
+async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
+    from ..daemon import open_daemon
+    from ..stores.tokens import TokenStore
+    from ..transports.access import Access, is_loopback
+    from ..transports.guards import Names
+    from ..transports.http import make_app
+    from ..transports.limits import Limits
+    from ..transports.serving import Front, listen_on, make_server, serve_http, stopping_on_signals
+
+    record_serve(settings)
+    names = (settings.bind.host, *place.allowed_hosts)
+    front = Front(place.root_path, place.proxies, place.certificate, place.key)
+    async with open_daemon(settings) as daemon:
+        if strict:
+            _insist(daemon)
+        access = Access(TokenStore(daemon.database))
+        # A name that strangers reach it by counts as much as an address that they do.
+        await access.check_bind(next((name for name in names if not is_loopback(name)), settings.bind.host))
+        limits = Limits()
+        app = make_app(daemon, access, Names(names), limits=limits)
+        server = make_server(app, front, limits)
+        sockets = listen_on(settings.bind)
+        _announce(settings.bind, sockets[0].getsockname()[1], front.url_scheme, place.root_path)
+        async with stopping_on_signals() as stop:
+            await serve_http(server, app, sockets, stop, daemon.drain)
+
+
+def _announce(bind: Address, port: int, scheme: str, root_path: str) -> None:
+    """Says on stderr where clients connect; with port 0 nobody would know else."""
+    base = f"{scheme}://{Address(bind.host, port)}{root_path}"
+    print(f"Serving MCP at {base}/mcp and, for older clients, {base}/sse.", file=sys.stderr, flush=True)
 
 
 def _insist(daemon: Daemon) -> None:

@@ -11,8 +11,8 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -88,6 +88,8 @@ class Jobs:
         self._running: dict[str, Job] = {}
         self._unwritten: dict[str, JobRecord] = {}
         self._processes = Processes(database.state_root / "processes")
+        self._waits: set[anyio.CancelScope] = set()
+        self.is_released = False
         self._mac_key = b""
 
     async def open(self) -> None:
@@ -164,7 +166,7 @@ class Jobs:
 
     async def wait(self, job_id: str, seconds: float) -> bool:
         """Waits for a job of any process, at most so long; whether it has ended. A waiter that leaves cancels nothing."""
-        with anyio.move_on_after(seconds):
+        with self._waiting(seconds):
             job = self._running.get(job_id)
             if job is not None:
                 await job.finished.wait()
@@ -178,13 +180,28 @@ class Jobs:
         if job is None:
             await self.wait(job_id, seconds)
             return
-        with anyio.move_on_after(seconds):
+        with self._waiting(seconds):
             await job.news()
 
     def attend(self, job_id: str) -> AbstractContextManager[None]:
         """Somebody waits for a job for as long as the block runs; of another process's job nobody takes note."""
         job = self._running.get(job_id)
         return job.attend() if job is not None else nullcontext()
+
+    def release(self) -> None:
+        """Ends every wait, and from now on each at once: the daemon is stopping, and its callers are to be answered."""
+        self.is_released = True
+        for waiting in self._waits:
+            waiting.cancel()
+
+    @contextmanager
+    def _waiting(self, seconds: float) -> Generator[None]:
+        with anyio.move_on_after(0 if self.is_released else seconds) as waiting:
+            self._waits.add(waiting)
+            try:
+                yield
+            finally:
+                self._waits.discard(waiting)
 
     async def get(self, job_id: str, owner: str) -> JobRecord:
         """A job of any process, also an earlier one; NotFound for an unknown and for a foreign one alike."""

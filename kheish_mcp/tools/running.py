@@ -60,7 +60,7 @@ async def follow(call: Call, job_id: str, seconds: float) -> JobRecord:
         while True:
             record = await call.jobs.get(job_id, call.owner)
             left = end - anyio.current_time()
-            if record.state != "working" or left <= 0:
+            if record.state != "working" or left <= 0 or call.jobs.is_released:
                 return record
             await call.jobs.news(job_id, min(REPORT_EVERY_S, left))
             await _report(call, job_id)
