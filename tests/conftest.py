@@ -10,10 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.emulators.openrouter import OpenRouterEmulator
 
 CANARY = "sk-or-v1-CANARY0123456789abcdef0123456789abcdef"
+
+# No test fails by the clock; and what is green here is green again.
+settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, max_examples=60)
+settings.load_profile("house")
 
 
 @pytest.fixture

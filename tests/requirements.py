@@ -83,7 +83,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
     Requirement(
         "R20",
         "Audio becomes visible through emit_output, by parts or by include_artifacts_inline.",
-        ("test_stdio_tools.py::test_audio_is_published_by_parts_and_inline",),
+        ("test_openrouter_tools.py::test_audio_is_published_by_parts_and_inline",),
     ),
     Requirement(
         "R21",

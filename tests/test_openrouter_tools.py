@@ -175,7 +175,7 @@ async def test_a_result_never_outgrows_the_host(client: Client, emulator: OpenRo
     assert json.dumps(made["warnings"]).count("too large") <= 2
 
 
-async def test_audio_is_heard_only_when_it_is_asked_for(client: Client):
+async def test_audio_is_published_by_parts_and_inline(client: Client):
     quiet = await client.call_tool("generate_audio", {"input": "Hello.", "format": "wav"})
     assert [block.type for block in quiet.content] == ["text", "resource_link"]
     asset_id = result_object(quiet)["assets"][0]["asset_id"]
@@ -184,6 +184,9 @@ async def test_audio_is_heard_only_when_it_is_asked_for(client: Client):
     assert [block.type for block in linked.content] == ["text", "resource_link", "text"]
     loud = await client.call_tool("emit_output", {**named, "include_artifacts_inline": True})
     assert [block.type for block in loud.content] == ["text", "audio", "text"]
+    parts = [{"type": "asset", "asset_id": asset_id}, {"type": "text", "text": "That was it."}]
+    ordered = await client.call_tool("emit_output", {"parts": parts})
+    assert [block.type for block in ordered.content] == ["audio", "text", "text"]
     full = await client.call_tool("generate_audio", {"input": "Hello again.", "format": "wav", "preview": "full"})
     assert [block.type for block in full.content] == ["text", "audio", "resource_link"]
 
