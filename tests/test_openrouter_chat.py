@@ -328,8 +328,6 @@ def test_content_in_other_shapes(delta: dict[str, Any], text: str):
 @pytest.mark.parametrize(
     ("events", "warning"),
     [
-        ([chunk({"content": "a"}, "length", usage=USAGE)], "cut off"),
-        ([chunk({"content": "a"}, "content_filter", usage=USAGE)], "filter"),
         ([chunk({}, "stop", usage=USAGE)], "said nothing"),
         ([chunk({"content": "a"}, "stop")], UNPRICED),
     ],
@@ -339,8 +337,9 @@ def test_what_a_reader_would_take_for_the_model_s_will_is_said(events: list[Any]
     assert warning in told
 
 
-def test_a_word_for_the_ending_that_nobody_knows_is_passed_on():
-    assert heard(chunk({"content": "a"}, "tired"))[0].finish_reason == "tired"
+@pytest.mark.parametrize("word", ["length", "content_filter", "tired"])
+def test_the_word_for_the_ending_is_passed_on(word: str):
+    assert heard(chunk({"content": "a"}, word))[0].finish_reason == word
 
 
 @pytest.mark.parametrize(
@@ -381,8 +380,21 @@ def test_pictures_are_decoded_when_they_are_asked_for_and_a_url_stays_one():
     assert (linked.url, bool(broken.trouble), bool(empty.trouble)) == ("https://here/1.png", True, True)
 
 
-@given(st.lists(json_values, max_size=4), st.booleans())
-def test_no_json_breaks_it(events: list[Any], done: bool):
+@pytest.mark.parametrize("size", [4, 5, 7, 1000])
+def test_sound_is_read_whether_each_piece_is_base64_or_one_text_was_cut(size: int):
+    data = bytes(range(50))
+    whole = base64.b64encode(data).decode()
+    cut = [whole[at : at + size] for at in range(0, len(whole), size)]
+    padded = [base64.b64encode(data[at : at + size]).decode() for at in range(0, len(data), size)]
+    for pieces in (cut, padded):
+        assembly = Assembly(MODEL)
+        for piece in pieces:
+            assembly.take(chunk({"audio": {"data": piece}}))
+        assert assembly.sound() == (data, ())
+
+
+@given(st.lists(json_values, max_size=4))
+def test_no_json_breaks_it(events: list[Any]):
     assembly = Assembly(MODEL)
     for event in (*events, {"choices": events}, {"choices": [{"delta": event} for event in events[:1]]}):
         assembly.take(event)

@@ -21,10 +21,6 @@ COUNTS: Final = {
     "cached_tokens": ("prompt_tokens_details", "cached_tokens"),
     "reasoning_tokens": ("completion_tokens_details", "reasoning_tokens"),
 }
-ENDINGS: Final = {
-    "length": "The answer was cut off: it had no tokens left.",
-    "content_filter": "The provider's filter ended the answer.",
-}
 GROWING: Final = ("text", "summary", "data")
 UNPRICED: Final = "The provider did not say what this cost."
 
@@ -97,19 +93,25 @@ class Assembly:
         return tuple(picture_of(table_of(image.get("image_url")) or image) for image in self._images)
 
     def sound(self) -> tuple[bytes, tuple[str, ...]]:
-        """The bytes of all pieces, each decoded by itself, and a warning where one is no base64."""
+        """The bytes of all pieces, and a warning where one is no base64.
+
+        Each piece is base64 by itself, with padding of its own; else all of them together are one text that was cut.
+        """
         pieces = [bytes_of(piece) for piece in self._sound]
-        told = "A piece of the sound could not be read and is missing."
-        return b"".join(pieces), () if all(pieces) else (told,)
+        if all(pieces):
+            return b"".join(pieces), ()
+        whole = bytes_of("".join(self._sound))
+        return whole or b"".join(pieces), () if whole else ("A piece of the sound could not be read and is missing.",)
 
     def reply(self, media: tuple[Media, ...], warnings: tuple[str, ...]) -> Reply:
-        """The answer, with a warning for whatever a reader would take for the model's will and is not."""
+        """The answer, with a warning for what a reader would take for the model's will and is not; `finish_reason` says why
+        it ended.
+        """
         named = {index: call for index, call in sorted(self._calls.items()) if call.name}
         calls = tuple(
             ToolCall(call_id, named[index].name, "".join(named[index].arguments)) for index, call_id in _ids(named)
         )
         told = {
-            ENDINGS.get(self.finish_reason or "", ""): True,
             "A tool call without a name was left out.": len(named) < len(self._calls),
             "The model said nothing.": not (self.text or calls or media),
             UNPRICED: self.cost_usd is None,
@@ -123,7 +125,7 @@ class Assembly:
             media=media,
             cost_usd=self.cost_usd,
             generation_id=self.generation_id,
-            warnings=(*warnings, *(warning for warning, holds in told.items() if warning and holds)),
+            warnings=(*warnings, *(warning for warning, holds in told.items() if holds)),
             reasoning=tuple(self._reasoning.values()),
         )
 
