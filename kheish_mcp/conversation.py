@@ -79,7 +79,8 @@ class Reply:
     """What one request was answered: `model` is the one that did, `usage` the provider's count of tokens.
 
     `finish_reason` is stop, length, tool_calls, content_filter, or the provider's own word. `cost_usd` is None where
-    nobody says it. `reasoning` is opaque, for the Turn that tells this reply in the next request.
+    nobody says it. `reasoning` is opaque, for the Turn that tells this reply in the next request. `remains` came with
+    it, was paid for and is no medium: to be kept aside; a warning says why of each.
     """
 
     text: str
@@ -92,6 +93,7 @@ class Reply:
     generation_id: str | None = None
     warnings: tuple[str, ...] = ()
     reasoning: tuple[JsonObject, ...] = ()
+    remains: tuple[bytes, ...] = ()
 
 
 class TextGeneration(Capability):

@@ -215,8 +215,15 @@ async def test_a_picture_that_is_none_does_not_take_the_words_along(driver: Open
     emulator.say(chat.Turn("Here.", pictures=1))
     emulator.fail_next(drawn(lambda _url: "data:image/png;base64,@@"))
     reply, _ = await ask(driver, model=DRAWS)
-    assert (reply.text, reply.media) == ("Here.", ())
+    assert (reply.text, reply.media, reply.remains) == ("Here.", (), (b"data:image/png;base64,@@",))
     assert "base64" in reply.warnings[0]
+
+
+async def test_pictures_that_came_before_the_line_broke_are_kept(driver: OpenRouter, emulator: OpenRouterEmulator):
+    image = {"type": "image_url", "image_url": {"url": chat.data_url(PNG.data)}}
+    emulator.fail_next(ending({"choices": [{"index": 0, "delta": {"images": [image]}}]}))
+    refusal = await refused(driver, Unavailable, billed=True)
+    assert refusal.remains == (PNG.data,)
 
 
 async def test_an_answer_at_once_is_an_answer(driver: OpenRouter, emulator: OpenRouterEmulator):

@@ -103,6 +103,11 @@ class Assembly:
         whole = bytes_of("".join(self._sound))
         return whole or b"".join(pieces), () if whole else ("A piece of the sound could not be read and is missing.",)
 
+    def remains(self) -> tuple[bytes, ...]:
+        """What has come of sound and pictures, for a refusal in their place."""
+        drawn = (picture.media.data if picture.media else picture.remains for picture in self.pictures())
+        return tuple(filter(None, (self.sound()[0], *drawn)))
+
     def reply(self, media: tuple[Media, ...], warnings: tuple[str, ...]) -> Reply:
         """The answer, with a warning for what a reader would take for the model's will and is not; `finish_reason` says why
         it ended.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import anyio.to_thread
 
 from ..capabilities import Exchange, Generation, SpeechRequest, nobody_listens
 from ..conversation import ChatRequest, Reply
-from ..errors import DeadlineExceeded, Json, JsonObject, NotFound, Unavailable
+from ..errors import DeadlineExceeded, Json, JsonObject, KheishError, NotFound, Unavailable
 from .http import Line
 from .openrouter_assembly import UNPRICED, Assembly
 from .openrouter_chat import encode_chat, routing
@@ -53,7 +54,8 @@ class Talk:
         pictures = [await self._fetched(picture) if picture.url else picture for picture in drawn]
         media = tuple(picture.media for picture in pictures if picture.media is not None)
         troubles = tuple(picture.trouble for picture in pictures if picture.trouble)
-        return assembly.reply(media, (*ignored, *broken, *troubles))
+        remains = tuple(picture.remains for picture in pictures if picture.remains)
+        return replace(assembly.reply(media, (*ignored, *broken, *troubles)), remains=remains)
 
     async def speak(self, manner: Manner, model: str, request: SpeechRequest, exchange: Exchange) -> Generation:
         """Sound with its words; Unavailable where none came."""
@@ -74,7 +76,19 @@ class Talk:
     async def _heard(
         self, body: JsonObject, assembly: Assembly, exchange: Exchange, said: Callable[[str], Awaitable[None]]
     ) -> tuple[str, ...]:
-        """Fills `assembly` to its end. A line that breaks behind the model's last word costs the bill, not the answer."""
+        """Fills `assembly` to its end; a refusal carries what had come of pictures and sound, which may be paid for."""
+        try:
+            return await self._filled(body, assembly, exchange, said)
+        except KheishError as refusal:
+            refusal.remains = refusal.remains or await anyio.to_thread.run_sync(assembly.remains)
+            if isinstance(refusal, NotFound) and SENSES.search(refusal.message):
+                refusal.hint = OTHER_SENSES
+            raise
+
+    async def _filled(
+        self, body: JsonObject, assembly: Assembly, exchange: Exchange, said: Callable[[str], Awaitable[None]]
+    ) -> tuple[str, ...]:
+        """Warnings of the line: one that breaks behind the model's last word costs the bill, and not the answer."""
 
         async def take(event: Json) -> None:
             if piece := assembly.take(event):
@@ -85,9 +99,6 @@ class Talk:
         try:
             ending = await self._line.stream_json(PATH, body, exchange, take, **self._limits)
             done, assembly.generation_id = ending.done, ending.generation_id or assembly.generation_id
-        except NotFound as refusal:
-            refusal.hint = OTHER_SENSES if SENSES.search(refusal.message) else refusal.hint
-            raise
         except (Unavailable, DeadlineExceeded) as refusal:
             if not assembly.whole:
                 raise
