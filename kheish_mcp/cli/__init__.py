@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "sessions": "Named conversations: list, get, set-route.",
     "assets": "The kept files: list, get, import, export, delete, gc, verify.",
     "costs": "What was spent, by route, model, tool or day.",
+    "doctor": "What works, what does not, why, and the command that fixes it.",
     "tokens": "Bearer tokens for HTTP clients: create, list, revoke.",
 }
 OVERVIEW: Final = """Usage: kheish-daemon COMMAND ...
