@@ -330,6 +330,8 @@ def test_half_a_sample_is_left_out_and_said(wanted: str):
 
 def test_a_file_where_samples_were_asked_is_kept_and_said():
     assert decode_speech(WAV, "audio/pcm", "pcm", "wav") == (Media(WAV, ""), ())
+    assert decode_speech(MP3, "audio/pcm;rate=24000;channels=1", "mp3", "mp3") == (Media(MP3, ""), ())
+    assert decode_speech(SAMPLES, "audio/pcm;rate=24000;channels=1", "mp3", "pcm")[0].media_type == "audio/pcm"
     assert decode_speech(WAV, "audio/wav", "pcm", "pcm")[1]
     media, warnings = decode_speech(MP3, "audio/mpeg", "pcm", "wav")
     assert media == Media(MP3, "")

@@ -51,7 +51,7 @@ from .openrouter_discovery import decode_models, find, indexed, with_image_model
 from .openrouter_keys import decode_standing
 from .openrouter_narrowing import check_senses, narrowed_picture, narrowed_speech
 from .openrouter_sound import Manner, manner_of
-from .openrouter_talk import Talk
+from .openrouter_talk import IDLE_S, WHOLE_S, Talk
 from .patience import Clock
 from .refusals import PERHAPS_BILLED, malformed
 
@@ -83,7 +83,10 @@ NO_TIMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that a request may take in all, whatever trickles in and retries included; `fetch` is for one link."""
+    """Seconds that a request may take in all, whatever trickles in and retries included.
+
+    `fetch` is for one link, `silence` for a conversation without a byte.
+    """
 
     image: float = 300.0
     speech: float = 120.0
@@ -91,6 +94,8 @@ class Deadlines:
     fetch: float = 60.0
     discovery: float = 60.0
     key: float = 20.0
+    talk: float = WHOLE_S
+    silence: float = IDLE_S
 
 
 class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
@@ -121,7 +126,7 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
     ) -> None:
         self._line = Line(endpoint, headers=HEADERS, hints=HINTS, clock=clock)
         self._deadlines = deadlines
-        self._talk = Talk(self._line, self._fetched)
+        self._talk = Talk(self._line, self._fetched, whole_s=deadlines.talk, idle_s=deadlines.silence)
         self._cards = BUILT_IN
         self._index = indexed(BUILT_IN)
 

@@ -203,13 +203,14 @@ def decode_speech(body: bytes, content_type: str, wire: str, wanted: str | None)
         media_type = "audio/pcm" if wire == "pcm" else "audio/mpeg"
     if not media_type.startswith("audio/"):
         raise malformed("The provider's answer holds no sound.")
-    is_wav = body.startswith(b"RIFF")
-    # Gateways have answered a request for samples with a whole WAV; its header would be heard as noise.
-    if media_type == "audio/pcm" and not is_wav:
+    media, is_wav = as_declared(body, media_type, Kind.AUDIO), body.startswith(b"RIFF")
+    # Gateways have named whole files samples: a WAV where samples were asked, an mp3 where that was. Both would be noise.
+    is_file = is_wav or (wire == "mp3" and not media.media_type)
+    if media_type == "audio/pcm" and not is_file:
         return samples_of(body, pcm, wanted)
     told = f"The provider gave a file of its own choice instead of {wanted}."
     kept = wanted in (None, "mp3") or (wanted == "wav" and is_wav)
-    return replace(as_declared(body, media_type, Kind.AUDIO), pcm=pcm), () if kept else (told,)
+    return replace(media, pcm=None if is_file else pcm), () if kept else (told,)
 
 
 def samples_of(body: bytes, pcm: Pcm | None, wanted: str | None) -> tuple[Media, tuple[str, ...]]:
