@@ -166,7 +166,8 @@ class Conversation:
         for name, count in reply.usage.items():
             if isinstance(count, int):
                 self.usage[name] = self.usage.get(name, 0) + count
-        self.turns.append(Turn("assistant", (Text(reply.text),) if reply.text else (), reply.tool_calls))
+        said = (Text(reply.text),) if reply.text else ()
+        self.turns.append(Turn("assistant", said, reply.tool_calls, reasoning=reply.reasoning))
         await self.journal("answer", self._answer(reply, assets))
         return reply
 

@@ -6,6 +6,7 @@ import io
 import json
 import wave
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from kheish_mcp.agent import SYSTEM, Limits, limited
 from kheish_mcp.conversation import Reply, ToolCall
-from kheish_mcp.errors import Unavailable
+from kheish_mcp.errors import JsonObject, Unavailable
 from kheish_mcp.media import Media
 from kheish_mcp.stores.assets import Asset
 from tests.emulators.openrouter import OpenRouterEmulator
@@ -78,6 +79,24 @@ async def test_with_tools_it_gets_every_tool_but_ask_model(scripted: Bench):
     assert "ask_model" not in names
     assert texts(request.turns[0]) == f"{SYSTEM}\n\nBe brief."
     assert all(tool.schema["additionalProperties"] is False for tool in request.tools)
+
+
+async def test_what_the_model_thought_is_handed_back_with_its_calls(scripted: Bench):
+    thoughts: tuple[JsonObject, ...] = ({"type": "reasoning.encrypted", "data": "sealed", "index": 0},)
+    scripted.driver.say(answer("", wants("list_models"), reasoning=thoughts), "Done.")
+    await scripted.ask("Which models are there?", session="demo")
+    _, second = scripted.driver.requests
+    assert [turn.reasoning for turn in second.turns if turn.tool_calls] == [thoughts]
+
+
+async def test_bytes_that_came_with_an_answer_and_are_no_medium_are_kept_aside_and_named(
+    scripted: Bench, state_root: Path
+):
+    scripted.driver.say(replace(answer("Here it is."), remains=(b"no picture",), warnings=("It is not base64.",)))
+    result = await scripted.ask("Draw.", tools=False)
+    assert result["text"] == "Here it is."
+    [name] = [path.name for path in (state_root / "quarantine").iterdir() if path.read_bytes() == b"no picture"]
+    assert [name in str(warning) for warning in result["warnings"]] == [False, True]
 
 
 async def test_a_session_goes_on_where_it_was(scripted: Bench):

@@ -157,9 +157,14 @@ async def test_tools_are_called_and_answered_until_the_model_speaks(driver: Open
     assert reply.text == "I saw a ship."
 
 
-async def test_reasoning_is_not_told_as_text(driver: OpenRouter, emulator: OpenRouterEmulator):
+async def test_reasoning_is_not_told_as_text_and_can_be_handed_back(driver: OpenRouter, emulator: OpenRouterEmulator):
     emulator.say(chat.Turn("Riga.", reasoning="The Baltic has many."))
-    assert (await ask(driver))[1] == ["Riga."]
+    reply, pieces = await ask(driver)
+    assert pieces == ["Riga."]
+    turns = (*PORTS.turns, Turn("assistant", (Text(reply.text),), reasoning=reply.reasoning), *PORTS.turns)
+    await ask(driver, ChatRequest(turns))
+    [thought] = emulator.requests[-1].body["messages"][1]["reasoning_details"]
+    assert (thought["type"], thought["text"]) == ("reasoning.text", "The Baltic has many.")
 
 
 async def test_bytes_that_end_anywhere_make_no_difference(driver: OpenRouter, emulator: OpenRouterEmulator):

@@ -28,7 +28,8 @@ def check_sight(backend: Backend[TextGeneration], attachments: Sequence[Asset]) 
     pictures = [asset for asset in attachments if kind_of(asset.media_type) is Kind.IMAGE]
     if not pictures or backend.driver.sees(backend.model):
         return
-    seeing = [card.id for card in cast("Driver", backend.driver).models() if backend.driver.sees(card.id)]
+    cards = cast("Driver", backend.driver).models()
+    seeing = [card.id for card in cards if "text" in card.capabilities and backend.driver.sees(card.id)]
     known = f"On route {backend.route_id} these do: {', '.join(seeing[:8])}." if seeing else "Leave the pictures out."
     raise InvalidArgument(
         f"{backend.model} takes no pictures, and {pictures[0].file_name} is one.",

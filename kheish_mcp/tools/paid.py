@@ -22,6 +22,7 @@ from .base import Call
 log = logging.getLogger(__name__)
 
 G = TypeVar("G", Generation, Transcript, Reply)
+R = TypeVar("R", Generation, Reply)
 KEEPING_S = 30
 
 
@@ -49,7 +50,7 @@ async def spend(
 
     try:
         answer = await ask(backend.model, Exchange(sent, responded, job.report, again))
-        return await _kept_aside(call, answer) if isinstance(answer, Generation) else answer, row
+        return answer if isinstance(answer, Transcript) else await _kept_aside(call, answer), row
     except KheishError as error:
         await _name_remains(call, error)
         unsure = bool(error.details.get("possibly_billed"))
@@ -61,10 +62,11 @@ async def spend(
         raise
 
 
-async def _kept_aside(call: Call, answer: Generation) -> Generation:
+async def _kept_aside(call: Call, answer: R) -> R:
     """The answer, with a warning that names the files where what came with it and is no medium is kept."""
     names = await _aside(call, answer.remains, " ".join(answer.warnings))
-    return replace(answer, remains=(), warnings=(*answer.warnings, *((_where(names),) if names else ())))
+    told: tuple[str, ...] = (_where(names),) if names else ()
+    return replace(answer, remains=(), warnings=(*answer.warnings, *told))
 
 
 async def _name_remains(call: Call, error: KheishError) -> None:

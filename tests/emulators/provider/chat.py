@@ -150,6 +150,8 @@ def shortened(turn: Turn, request: ChatRequest) -> Turn:
 def said(emulator: OpenRouterEmulator, request: ChatRequest, turn: Turn, model: Model) -> dict[str, Any]:
     """The turn as a whole message."""
     message = {"role": "assistant", "content": turn.text or None, "refusal": None, "reasoning": turn.reasoning}
+    if turn.reasoning:
+        message["reasoning_details"] = [{"type": "reasoning.text", "index": 0, "text": turn.reasoning}]
     if turn.calls:
         message["tool_calls"] = [called(emulator.next_id("call"), call) for call in turn.calls]
     if turn.pictures:
@@ -222,9 +224,17 @@ def deltas(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What is new in each chunk."""
     words = (message["content"] or "").split(" ") if message["content"] else []
     texts = ({"content": word if at == 0 else f" {word}"} for at, word in enumerate(words))
-    thoughts = [{"reasoning": message["reasoning"]}] if message["reasoning"] else []
+    thoughts = list(thought_deltas(message.get("reasoning_details", [])))
     pictures = [{"content": "", "images": message["images"]}] if "images" in message else []
     return chain(thoughts, texts, pictures, tool_deltas(message.get("tool_calls", [])), sounds(message.get("audio")))
+
+
+def thought_deltas(details: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each thought in two parts, as plain text beside its detail, which is what has to come back."""
+    for detail in details:
+        half = len(detail["text"]) // 2
+        for part in (detail["text"][:half], detail["text"][half:]):
+            yield {"content": "", "reasoning": part, "reasoning_details": [{**detail, "text": part}]}
 
 
 def tool_deltas(calls: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
