@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from ..media import Facts, Kind, Media
+from .aac import AAC
 from .base import Format
+from .dxf import DXF
+from .flac import FLAC
 from .gif import GIF
 from .jpeg import JPEG
-from .mp3 import MP3
-from .pcm import L16, PCM
+from .mp3 import MP3, MPGA
+from .mp4 import M4A, MP4
+from .ogg import OGG, OPUS
+from .pcm import L16, L24, PCM
+from .pdf import PDF
 from .png import PNG
 from .recognition import parse_media_type, recognise_among
 from .text import CSV, JSON, MARKDOWN, PLAIN, SVG
@@ -19,8 +25,10 @@ from .webp import WEBP
 
 __all__ = ["FORMATS", "endings_of", "extension_of", "kind_of", "parse_media_type", "recognise"]
 
+# Where bytes fit more than one (an Opus stream is an Ogg file), the first is taken unless another is declared or named.
 FORMATS: Final[tuple[Format, ...]] = (
-    PNG, JPEG, WEBP, GIF, WAV, WEBM, SVG, MP3, PCM, L16, PLAIN, MARKDOWN, CSV, JSON,
+    PNG, JPEG, WEBP, GIF, WAV, WEBM, FLAC, OPUS, OGG, MP4, M4A, MP3, MPGA, AAC, SVG, PDF, DXF,
+    PCM, L16, L24, PLAIN, MARKDOWN, CSV, JSON,
 )  # fmt: skip
 BY_TYPE: Final = {form.media_type: form for form in FORMATS}
 

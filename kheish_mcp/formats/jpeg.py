@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from ..media import Facts, Kind, Media
-from .base import Format, broken
+from .base import Format, broken, within_reason
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-BARE = frozenset({0x01, *range(0xD0, 0xD8)})
-START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+# The next marker that says something: stuffed zeros, fill bytes and restarts inside a scan do not.
+MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
+END_OF_IMAGE = 0xD9
 
 
 def inspect(media: Media) -> Facts:
     """Walks the markers to the end of the image; sizes come from the frame header."""
     data, place, size = media.data, 2, (0, 0)
-    while True:
-        place = _marker(data, place)
-        code = data[place]
-        place += 1
+    for _ in within_reason("JPEG"):
+        marker = MARKER.search(data, place)
+        if marker is None:
+            raise broken("JPEG", "it has no end")
+        code, place = marker[1][0], marker.end()
         if code == END_OF_IMAGE:
             break
-        if code in BARE:
-            continue
         if place + 2 > len(data):
             raise broken("JPEG", "a segment is missing")
         length = struct.unpack_from(">H", data, place)[0]
@@ -37,15 +38,4 @@ def inspect(media: Media) -> Facts:
     return JPEG.facts(width=size[0], height=size[1])
 
 
-def _marker(data: bytes, place: int) -> int:
-    """The position of the next marker's code; stuffed zeros and restarts inside a scan are no markers of ours."""
-    while True:
-        place = data.find(b"\xff", place)
-        if place < 0 or place + 1 >= len(data):
-            raise broken("JPEG", "it has no end")
-        place += 1
-        if data[place] not in (0x00, 0xFF):
-            return place
-
-
-JPEG = Format("image/jpeg", Kind.IMAGE, "jpg", inspect, lambda data: data.startswith(b"\xff\xd8\xff"), ("jpeg",))
+JPEG = Format("image/jpeg", Kind.IMAGE, "jpg", inspect, lambda data: data.startswith(b"\xff\xd8\xff"), ("jpeg", "jpe"))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..media import Facts, Kind, Media
-from .base import Format, broken
+from .base import Format, broken, renamed
 
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 TAGS_BEHIND = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")
+SOMETHING = re.compile(rb"[^\0]")
 MONO = 3
 
 
@@ -49,13 +51,15 @@ def frames(data: bytes) -> Iterator[Frame]:
 
 
 def after_tags(data: bytes) -> int:
-    """Where the first frame begins: behind all ID3v2 tags."""
+    """Where the first frame begins: behind all ID3v2 tags and the zeros that some writers leave behind them."""
     place = 0
     while data[place : place + 3] == b"ID3" and place + 10 <= len(data):
         size = 0
         for byte in data[place + 6 : place + 10]:
             size = size << 7 | byte & 0x7F
         place += 10 + size + (10 if data[place + 5] & 0x10 else 0)
+        sound = SOMETHING.search(data, place)
+        place = sound.start() if sound else len(data)
     return place
 
 
@@ -80,13 +84,13 @@ def _frame(data: bytes, place: int) -> Frame | None:
 
 
 def sniff(data: bytes) -> bool:
-    """Two frames in a row, or one that ends the file, behind any tags."""
+    """Two frames in a row, or one that ends the file, behind any tags; eleven set bits alone are no sign."""
     place = after_tags(data)
     first = _frame(data, place)
     if first is None:
         return False
     second = first.start + first.length
-    return second >= len(data) or data.startswith(TAGS_BEHIND, second) or _frame(data, second) is not None
+    return second == len(data) or data.startswith(TAGS_BEHIND, second) or _frame(data, second) is not None
 
 
 def inspect(media: Media) -> Facts:
@@ -98,3 +102,4 @@ def inspect(media: Media) -> Facts:
 
 
 MP3 = Format("audio/mpeg", Kind.AUDIO, "mp3", inspect, sniff, ("mpga",))
+MPGA = renamed(MP3, "audio/mpga", "mp3", sniff)

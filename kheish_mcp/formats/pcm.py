@@ -12,7 +12,7 @@ from .base import Format, broken
 def inspect(media: Media) -> Facts:
     """Duration from the declared layout; MediaRejected without one, or where a sample is cut.
 
-    audio/l16 is big-endian by RFC 2586; the bytes are kept as they are, and its type says how to read them.
+    audio/l16 and audio/l24 are big-endian by RFC 3190; the bytes are kept as they are (`in_our_order` turns them).
     """
     form = BY_TYPE[media.media_type]
     if media.pcm is None:
@@ -25,6 +25,18 @@ def inspect(media: Media) -> Facts:
     return replace(form.facts(duration_s=round(seconds, 6)), pcm=media.pcm)
 
 
+def in_our_order(media: Media) -> bytes:
+    """The samples of any of the three types as `Pcm` has them: little-endian."""
+    if media.media_type not in BIG_ENDIAN or media.pcm is None:
+        return media.data
+    turned, width = bytearray(media.data), media.pcm.bits // 8
+    for place in range(width):
+        turned[place::width] = media.data[width - 1 - place :: width]
+    return bytes(turned)
+
+
 PCM = Format("audio/pcm", Kind.AUDIO, "pcm", inspect)
 L16 = Format("audio/l16", Kind.AUDIO, "l16", inspect)
-BY_TYPE = {form.media_type: form for form in (PCM, L16)}
+L24 = Format("audio/l24", Kind.AUDIO, "l24", inspect)
+BY_TYPE = {form.media_type: form for form in (PCM, L16, L24)}
+BIG_ENDIAN = frozenset({"audio/l16", "audio/l24"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from ..media import Facts, Kind, Media
-from .base import Format, broken
+from .base import Format, broken, within_reason
 
 
 def inspect(media: Media) -> Facts:
@@ -15,7 +15,9 @@ def inspect(media: Media) -> Facts:
     if end > len(data) or end < 20:
         raise broken("WebP", "the RIFF size does not fit the file")
     place, size, pictures = 12, (0, 0), 0
-    while place + 8 <= end:
+    for _ in within_reason("WebP"):
+        if place + 8 > end:
+            break
         name, length = struct.unpack_from("<4sI", data, place)
         if place + 8 + length > end:
             raise broken("WebP", "a chunk is cut short")
