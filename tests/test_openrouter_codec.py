@@ -369,7 +369,14 @@ def test_sound_is_sent_as_bare_base64_with_its_own_format():
 
 @pytest.mark.parametrize(
     ("media_type", "name"),
-    [("audio/mpeg", "mp3"), ("audio/webm", "webm"), ("audio/flac", "flac"), ("audio/m4a", "m4a"), ("audio/ogg", "ogg")],
+    [
+        ("audio/mpeg", "mp3"),
+        ("audio/mpga", "mp3"),
+        ("audio/webm", "webm"),
+        ("audio/flac", "flac"),
+        ("audio/m4a", "m4a"),
+        ("audio/ogg", "ogg"),
+    ],
 )
 def test_each_format_has_the_provider_s_name(media_type: str, name: str):
     body, _ = encode_transcription(HEARING, TranscriptionRequest(Media(b"x", media_type)), {})
@@ -385,6 +392,12 @@ def test_bare_samples_go_as_they_are_only_in_the_one_layout_that_the_endpoint_kn
     sent = base64.b64decode(body["input_audio"]["data"])
     assert body["input_audio"]["format"] == name
     assert sent == (SAMPLES if name == "pcm" else wrap(SAMPLES, pcm))
+
+
+def test_samples_in_network_order_are_turned_before_they_go():
+    audio = Media(b"\1\2\3\4\5\6", "audio/l24", pcm=Pcm(48_000, bits=24))
+    body, _ = encode_transcription(HEARING, TranscriptionRequest(audio), {})
+    assert base64.b64decode(body["input_audio"]["data"]) == wrap(b"\3\2\1\6\5\4", Pcm(48_000, bits=24))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from typing import Final
 from ..capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
 from ..errors import InvalidArgument, Json, JsonObject
 from ..formats import FORMATS, parse_media_type
+from ..formats.pcm import in_our_order
+from ..formats.recognition import HEADERLESS
 from ..formats.wav import wrap
 from ..media import Kind, Media, Pcm
 from .refusals import malformed, number
@@ -33,7 +35,8 @@ ASSUMED: Final = Pcm(24_000)
 
 HEARD: Final = {
     "audio/wav": "wav", "audio/mpeg": "mp3", "audio/flac": "flac", "audio/webm": "webm", "audio/aac": "aac",
-    "audio/ogg": "ogg", "audio/opus": "ogg", "audio/mp4": "m4a", "audio/m4a": "m4a", "audio/pcm": "wav",
+    "audio/ogg": "ogg", "audio/opus": "ogg", "audio/mp4": "m4a", "audio/m4a": "m4a", "audio/mpga": "mp3",
+    **dict.fromkeys(HEADERLESS, "wav"),
 }  # fmt: skip
 HEARD_BARE: Final = Pcm(16_000)
 # Whose own API has a prompt: the endpoint has none, and forwards each provider's options only to that provider.
@@ -260,13 +263,14 @@ def _input_audio(audio: Media) -> JsonObject:
             f"OpenRouter does not transcribe {audio.media_type}.", hint=f"One of: {', '.join(sorted(HEARD))}."
         )
     check_bytes((audio,))
-    if audio.media_type != "audio/pcm":
+    if audio.media_type not in HEADERLESS:
         return {"data": base64_of(audio.data), "format": name}
     if audio.pcm is None:
         raise InvalidArgument("Headerless samples need their rate.", hint="Declare audio/pcm;rate=24000;channels=1.")
+    samples = in_our_order(audio)
     if audio.pcm == HEARD_BARE:
-        return {"data": base64_of(audio.data), "format": "pcm"}
-    return {"data": base64_of(wrap(audio.data, audio.pcm)), "format": name}
+        return {"data": base64_of(samples), "format": "pcm"}
+    return {"data": base64_of(wrap(samples, audio.pcm)), "format": name}
 
 
 def _with_prompt(provider: JsonObject, prompt: str) -> JsonObject:
