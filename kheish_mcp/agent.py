@@ -13,12 +13,14 @@ from .conversation import ChatRequest, Part, Reply, Text, TextGeneration, ToolSp
 from .errors import Json, JsonObject, NotFound
 from .hands import Done, Hands, with_hands
 from .history import UNKNOWN_CONTEXT, Memory, Piece, Remembered, fitted, remembered, tokens_of
+from .prices import Amount
 from .stores.assets import Asset
 from .stores.jobs import Job
 from .stores.sessions import Kind
 from .tools.attachments import Attachments, check_sight
-from .tools.base import Call, Question, Witness
-from .tools.paid import keep_paid, origin, spend, total
+from .tools.base import Call, Question, Witness, total
+from .tools.caps import plan
+from .tools.paid import keep_paid, origin, spend
 
 MOST_STEPS: Final = 24
 MOST_USD: Final = 2.0
@@ -156,11 +158,13 @@ class Conversation:
         async def ask(model: str, exchange: Exchange) -> Reply:
             return await self.backend.driver.answer(model, request, exchange, self.witness.said)
 
-        reply, row = await spend(self.call, self.job, self.backend, ask)
+        [row] = await plan(self.call, self.job, self.backend, TextGeneration.flag, [self._amount(request)])
+        reply = await spend(self.call, self.job, self.backend, row, ask)
         generation = Generation(reply.media, reply.model, reply.cost_usd, reply.generation_id)
         provenance = origin(self.call, self.job, self.backend, question.text, generation)
-        assets = await keep_paid(self.call, row, generation, label=self.job.tool, provenance=provenance)
+        assets, troubles = await keep_paid(self.call, row, generation, label=self.job.tool, provenance=provenance)
         self.drawn += assets
+        self.warnings += troubles
         self.costs.append(reply.cost_usd)
         self.warnings += [warning for warning in reply.warnings if warning not in self.warnings]
         for name, count in reply.usage.items():
@@ -170,6 +174,16 @@ class Conversation:
         self.turns.append(Turn("assistant", said, reply.tool_calls, reasoning=reply.reasoning))
         await self.journal("answer", self._answer(reply, assets))
         return reply
+
+    def _amount(self, request: ChatRequest) -> Amount:
+        """How much a request asks for at most; an answer without a bound is taken for one of the reserved length."""
+        parts = [part for turn in request.turns for part in turn.parts]
+        words = [part.text for part in parts if isinstance(part, Text)]
+        return Amount(
+            references=len(parts) - len(words),
+            tokens_in=sum(map(tokens_of, [*words, *map(repr, request.tools)])),
+            tokens_out=request.max_output_tokens or MOST_RESERVED,
+        )
 
     def _answer(self, reply: Reply, assets: tuple[Asset, ...]) -> JsonObject:
         return {

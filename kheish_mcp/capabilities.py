@@ -253,13 +253,15 @@ class Driver(ABC):
 
     `name` stands in routes.toml; `provider` is the backend family shown in results; `needs_key` says whether a route
     of this driver is absent without a secret; `takes_any_model` whether it passes on model ids that it does not know;
-    `preferred` names per capability flag the models to try in order.
+    `stands_in` whether a call that failed elsewhere may come to it unasked; `preferred` names per capability flag the
+    models to try in order.
     """
 
     name: ClassVar[str]
     provider: ClassVar[str]
     needs_key: ClassVar[bool]
     takes_any_model: ClassVar[bool] = True
+    stands_in: ClassVar[bool] = True
     default_base_url: ClassVar[str | None] = None
     preferred: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Generic, TypeVar, cast
 
 from .capabilities import CAPABILITIES, Capability, Driver
 from .conversation import TextGeneration
 from .errors import CapabilityUnavailable, InvalidArgument, NotFound
+from .routes import Limits
 from .selectors import Selector, select
 
 C = TypeVar("C", bound=Capability)
@@ -16,6 +17,7 @@ C = TypeVar("C", bound=Capability)
 KINDS: Final[tuple[type[Capability], ...]] = (*CAPABILITIES, TextGeneration)
 JUDGED_BY: Final = {"multimodal_input": "text"}  # a flag without models of its own
 SHOWN: Final = 5
+NO_CAPS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Backend(Generic[C]):
     provider: str
     driver: C
     models: tuple[str, ...]
+    limits: Limits = NO_CAPS
 
     @property
     def model(self) -> str:
@@ -59,6 +62,7 @@ class Offer:
     base_url: str | None = None
     flags: Mapping[str, bool] = field(default_factory=dict)
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limits: Limits = NO_CAPS
     seen_at: float | None = None
     warning: str | None = None
 
@@ -117,6 +121,29 @@ class Catalog:
             return backends[0]
         return _with_model(kind, _likeliest(kind, backends, chosen.model), chosen.model)
 
+    def candidates(
+        self, kind: type[C], *, provider: str | None = None, model: str | None = None
+    ) -> tuple[Backend[C], ...]:
+        """Where a call is tried in order, one model each: first what `resolve` gives, with its refusals.
+
+        A model that was named stands alone. Else the models follow that the route names for the capability, and, where
+        no route was named either, the other routes that offer it; but no call comes to a route that stands in for none
+        (local), and none goes on from there to where it would cost.
+        """
+        chosen = select(model, provider, self.routes)
+        first = self.backend(kind, chosen)
+        if chosen.model is not None:
+            return (replace(first, models=(first.model,)),)
+        others = [other for other in self.backends(kind) if other.route_id != first.route_id]
+        standing = [each for each in (first, *others) if cast("Driver", each.driver).stands_in]
+        tried = standing if chosen.route_id is None and first in standing else [first]
+        return tuple(replace(each, models=(model,)) for each in tried for model in self._tried(kind, each))
+
+    def _tried(self, kind: type[C], backend: Backend[C]) -> tuple[str, ...]:
+        """The models of a route that are tried: those that it names; the driver's own preference is one choice."""
+        offer = next(offer for offer in self.offers if offer.route_id == backend.route_id)
+        return backend.models if offer.models.get(kind.flag) else backend.models[:1]
+
     def _on_route(self, kind: type[C], route_id: str) -> Backend[C]:
         for cell in self._rows[kind]:
             if cell.route_id == route_id:
@@ -145,7 +172,7 @@ def _cell(kind: type[Capability], offer: Offer) -> Cell:
     if missing is not None:
         return Absence(offer.route_id, *missing)
     unable = _unable(kind, offer, driver)
-    return unable or Backend(offer.route_id, driver.provider, driver, _models(kind, offer, driver))
+    return unable or Backend(offer.route_id, driver.provider, driver, _models(kind, offer, driver), offer.limits)
 
 
 def _models(kind: type[Capability], offer: Offer, driver: Driver) -> tuple[str, ...]:
@@ -200,4 +227,4 @@ def _with_model(kind: type[C], backend: Backend[C], model: str | None) -> Backen
             f"{model} on route {backend.route_id} is not a model that {kind.phrase}.",
             hint=f"Models that can: {', '.join(list(first)[:SHOWN]) or 'none is known'}. list_models shows them all.",
         )
-    return Backend(backend.route_id, backend.provider, backend.driver, (model,))
+    return replace(backend, models=(model,))

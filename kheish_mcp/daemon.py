@@ -27,7 +27,7 @@ from .stores.ledger import Ledger
 from .stores.policy import Choice, Policy
 from .stores.sessions import SessionStore
 from .tools import TOOLS
-from .tools.base import Parts
+from .tools.base import Lanes, Parts
 from .workers import Workers
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,7 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
             policy=Policy(database),
             latest={},
             converse=converse,
+            lanes=Lanes(),
         )
         stack.callback(parts.jobs.close)
         stack.callback(parts.sessions.close)

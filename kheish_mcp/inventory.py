@@ -99,6 +99,7 @@ class Inventories:
             base_url=route.base_url or kind.default_base_url,
             flags=route.flags,
             models=_models(route),
+            limits=route.limits,
         )
         try:
             key = self._key(route)

@@ -133,7 +133,7 @@ def test_no_file_of_a_plural_folder_is_forgotten():
     import importlib
 
     lists = {
-        "tools": {"base", "paid", "pictures", "running", "attachments"},
+        "tools": {"base", "caps", "fallback", "paid", "pictures", "running", "attachments"},
         "formats": {"base", "joining"},
         "crafts": {"pillow", "operations"},
         "drivers": {

@@ -53,7 +53,15 @@ async def spent(call: Call, ask: Ask) -> Generation:
 
     async def work(job: Job) -> JsonObject:
         try:
-            ended.append((await spend(call, job, backend, ask))[0])
+            row = await call.ledger.plan(
+                job_id=job.job_id,
+                owner=job.owner,
+                tool=job.tool,
+                route_id="home",
+                provider="openrouter",
+                model=backend.model,
+            )
+            ended.append(await spend(call, job, backend, row, ask))
         except KheishError as refusal:
             ended.append(refusal)
         return {}

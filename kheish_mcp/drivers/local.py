@@ -53,6 +53,7 @@ class Local(Driver, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
     provider = "local"
     needs_key = False
     takes_any_model = False
+    stands_in = False
     preferred: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "image_generation": ("svg",),
         "image_edit": ("operations",),

@@ -66,6 +66,7 @@ KEYS: Final[dict[str, str]] = {
 }
 ORDERS: Final[dict[str, str]] = {"day": "1 DESC"} | dict.fromkeys(("route", "model", "tool"), "3 DESC, 1")
 BILLED: Final = "(state IN ('sent', 'responded', 'stored', 'unknown') OR cost_usd IS NOT NULL)"
+SUM: Final = "SELECT ifnull(sum(ifnull(cost_usd, ifnull(estimate_usd, 0.0))), 0.0) FROM exchange"
 RESERVED: Final = f"({BILLED} OR state = 'planned')"
 
 
@@ -156,12 +157,24 @@ class Ledger:
         An exchange counts from its plan on. So who plans first and then compares the sum with the cap cannot be
         overtaken by another process.
         """
-        query = (
-            "SELECT ifnull(sum(ifnull(cost_usd, ifnull(estimate_usd, 0.0))), 0.0) FROM exchange"  # noqa: S608 - our own columns
-            f" WHERE route_id = ? AND created_at >= ? AND {RESERVED}"
-        )
+        query = f"{SUM} WHERE route_id = ? AND created_at >= ? AND {RESERVED}"
         [(usd,)] = await self._database.rows(query, route_id, since)
         return float(usd)
+
+    async def spent_by_job(self, job_id: str, route_id: str) -> float:
+        """USD of a job on a route, as `spent` counts them."""
+        query = f"{SUM} WHERE job_id = ? AND route_id = ? AND {RESERVED}"
+        [(usd,)] = await self._database.rows(query, job_id, route_id)
+        return float(usd)
+
+    async def highest(self, route_id: str, model: str, tool: str) -> float | None:
+        """The highest cost in USD of the last twenty exchanges of a kind whose cost is known; None where none is."""
+        query = (
+            "SELECT max(cost_usd) FROM (SELECT cost_usd FROM exchange WHERE route_id = ? AND model = ? AND tool = ?"
+            " AND cost_usd IS NOT NULL ORDER BY number DESC LIMIT 20)"
+        )
+        [(usd,)] = await self._database.rows(query, route_id, model, tool)
+        return None if usd is None else float(usd)
 
     async def in_doubt(self, job_id: str) -> bool:
         """Whether an exchange of a job may have been billed without its answer having been kept."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+import anyio
+
 from ..capabilities import Driver, Exchange, Transcript, Transcription, TranscriptionRequest
 from ..catalog import Backend
 from ..conversation import Part, Text, TextGeneration
@@ -15,6 +17,7 @@ from ..media import Kind
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from .base import Call
+from .caps import plan
 from .paid import spend
 
 LONGEST_DOCUMENT: Final = 100_000  # characters
@@ -100,9 +103,11 @@ class Attachments:
         async def ask(model: str, exchange: Exchange) -> Transcript:
             return await backend.driver.transcribe(model, request, exchange)
 
-        heard, row = await spend(self.call, self.job, backend, ask)
-        await self.call.assets.set_text(asset, heard.text)
-        await self.call.ledger.stored(row, heard.cost_usd, (asset.asset_id,))
+        [row] = await plan(self.call, self.job, backend, Transcription.flag, [request])
+        heard = await spend(self.call, self.job, backend, row, ask)
+        with anyio.CancelScope(shield=True):
+            await self.call.assets.set_text(asset, heard.text)
+            await self.call.ledger.stored(row, heard.cost_usd, (asset.asset_id,))
         self.costs.append(heard.cost_usd)
         self.warnings.append(f"{asset.file_name} was transcribed by {heard.model} on route {backend.route_id}.")
         return heard.text

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
+import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..capabilities import Capability, nobody_listens
@@ -62,6 +63,27 @@ class Published:
     named: tuple[Asset, ...] = ()
 
 
+class Lanes:
+    """At most so many exchanges of a route at once in this process; the others wait, first come first served."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, anyio.CapacityLimiter] = {}
+
+    def lane(self, backend: Backend[Any]) -> anyio.CapacityLimiter:
+        """The route's lane, as wide as its limits say now."""
+        wide = backend.limits.max_concurrency
+        known = self._of.setdefault(backend.route_id, anyio.CapacityLimiter(wide))
+        if known.total_tokens != wide:
+            known.total_tokens = wide
+        return known
+
+
+def total(costs: Sequence[float | None]) -> float | None:
+    """The sum in USD; None as soon as one part is unknown, since an unknown price is not zero."""
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 9) if len(known) == len(costs) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a run is to answer: words, and attachments in the order in which they are shown.
@@ -91,7 +113,8 @@ class Parts:
     """What running tools share: the table of backends as it is now, the stores, the sources of media.
 
     `latest` holds each owner's most recent pictures, for an edit that names none. `converse` is one run of a text
-    model, by whoever stands above the tools; it gives ask_model's result object.
+    model, by whoever stands above the tools; it gives ask_model's result object. `lanes` is how much of each route is
+    in use.
     """
 
     catalog: Catalog
@@ -105,6 +128,7 @@ class Parts:
     policy: Policy
     latest: dict[str, tuple[str, ...]]
     converse: Callable[[Call, Job, Backend[TextGeneration], Question, Witness], Awaitable[JsonObject]]
+    lanes: Lanes
 
 
 def nobody_notes(job_id: str) -> None:

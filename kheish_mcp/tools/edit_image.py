@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from ..capabilities import EditRequest, Exchange, Generation, ImageEdit
+from ..capabilities import EditRequest, ImageEdit
+from ..catalog import Backend
 from ..errors import InvalidArgument, Json, JsonObject
 from ..media import Kind
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from .base import LONGEST_REFERENCE, Call, Outcome, Tool
-from .pictures import PictureInput, collect, divide, finish, request_of
+from .fallback import first_that_works
+from .pictures import Batch, Order, PictureInput, collect, divide, finish, request_of
 from .running import run_as_job
 
 
@@ -36,7 +38,7 @@ class EditImage(PictureInput):
 
 async def run(given: EditImage, call: Call) -> Outcome:
     """Refuses before anything is spent where no route, model, picture or path fits."""
-    backend = call.catalog.resolve(ImageEdit, provider=given.provider, model=given.model)
+    backends = call.catalog.candidates(ImageEdit, provider=given.provider, model=given.model)
     sources = await _sources(given, call)
     mask = await _picture(call, given.mask, "mask") if given.mask is not None else None
     request = request_of(
@@ -45,14 +47,16 @@ async def run(given: EditImage, call: Call) -> Outcome:
         images=tuple([await call.assets.read(source) for source in sources]),
         mask=await call.assets.read(mask) if mask is not None else None,
     )
-    requests = divide(request, backend.driver.edits_at_once(backend.model))
-
-    async def ask(model: str, request: EditRequest, exchange: Exchange) -> Generation:
-        return await backend.driver.edit_image(model, request, exchange)
+    origins = tuple(source.asset_id for source in sources)
 
     async def work(job: Job) -> JsonObject:
-        batches = await collect(call, job, backend, requests, ask, [source.asset_id for source in sources])
-        return await finish(call, job, backend, batches, given)
+        async def attempt(backend: Backend[ImageEdit]) -> tuple[Batch, ...]:
+            requests = divide(request, backend.driver.edits_at_once(backend.model))
+            return await collect(
+                call, job, Order(backend, ImageEdit.flag, requests, backend.driver.edit_image, origins)
+            )
+
+        return await finish(call, job, await first_that_works(backends, attempt), given)
 
     return await run_as_job(call, TOOL.name, given, work, _resolved(given, sources, mask))
 

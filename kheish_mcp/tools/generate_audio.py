@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import Field
@@ -13,8 +14,10 @@ from ..formats.joining import join
 from ..sentences import split_speech
 from ..stores.assets import Asset
 from ..stores.jobs import Job
-from .base import Call, MediaInput, Outcome, Tool
-from .paid import keep_paid, origin, save_copies, shown, spend, total
+from .base import Call, MediaInput, Outcome, Tool, total
+from .caps import plan
+from .fallback import Made, first_that_works
+from .paid import keep_paid, origin, save_copies, shown, spend
 from .running import run_as_job
 
 
@@ -35,71 +38,81 @@ class GenerateAudio(MediaInput):
 
 async def run(given: GenerateAudio, call: Call) -> Outcome:
     """Refuses before anything is spent where no route, model, text or path fits."""
-    backend = call.catalog.resolve(AudioGeneration, provider=given.provider, model=given.model)
+    backends = call.catalog.candidates(AudioGeneration, provider=given.provider, model=given.model)
     if not given.input.strip():
         raise InvalidArgument("input holds nothing to speak.", hint="Give at least one word.")
     request = SpeechRequest(given.input, given.voice or "", given.format, given.speed, given.instructions or "")
 
     async def work(job: Job) -> JsonObject:
-        return await _speak(call, job, backend, request, given)
+        made = await first_that_works(backends, lambda backend: _spoken(call, job, backend, request))
+        asset = await _joined(call, job, made.backend, made.what.parts)
+        return await _result(call, job, made, asset, given)
 
     return await run_as_job(call, TOOL.name, given, work)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One spoken part: what was paid for, and the asset that it is kept as until all parts are joined."""
+    """One spoken part: what was paid for, without the bytes, and the asset that it is until all parts are joined."""
 
     text: str
     generation: Generation
     asset: Asset
 
 
-async def _speak(
-    call: Call, job: Job, backend: Backend[AudioGeneration], request: SpeechRequest, given: GenerateAudio
-) -> JsonObject:
+@dataclass(frozen=True, slots=True)
+class _Speech:
+    """The parts that were spoken, at least one, and a warning where others were not."""
+
+    parts: tuple[_Part, ...]
+    warnings: tuple[str, ...] = ()
+
+
+async def _spoken(call: Call, job: Job, backend: Backend[AudioGeneration], request: SpeechRequest) -> _Speech:
     """Speaks part by part; when a later part fails, what was spoken so far is delivered with a warning."""
     texts = split_speech(request.text, backend.driver.longest_speech(backend.model))
+    wanted = [replace(request, text=text) for text in texts]
+    rows = await plan(call, job, backend, AudioGeneration.flag, wanted)
     parts: list[_Part] = []
-    warnings: list[str] = []
-    for text in texts:
+    for row, part in zip(rows, wanted, strict=True):
         try:
-            parts.append(await _part(call, job, backend, replace(request, text=text)))
+            parts.append(await _part(call, job, backend, row, part, alone=len(wanted) == 1))
         except KheishError as refusal:
             if not parts:
                 raise
-            warnings.append(f"Only {len(parts)} of {len(texts)} parts were spoken: {refusal.message}")
-            break
+            return _Speech(tuple(parts), (f"Only {len(parts)} of {len(texts)} parts were spoken: {refusal.message}",))
         await job.report(f"{backend.route_id}: {len(parts)} of {len(texts)} parts spoken")
-    asset = await _joined(call, job, backend, parts)
-    return await _result(call, job, backend, parts, asset, warnings, given)
+    return _Speech(tuple(parts))
 
 
-async def _part(call: Call, job: Job, backend: Backend[AudioGeneration], request: SpeechRequest) -> _Part:
+async def _part(
+    call: Call, job: Job, backend: Backend[AudioGeneration], row: int, request: SpeechRequest, *, alone: bool
+) -> _Part:
     async def ask(model: str, exchange: Exchange) -> Generation:
         return await backend.driver.generate_audio(model, request, exchange)
 
-    generation, row = await spend(call, job, backend, ask)
+    generation = await spend(call, job, backend, row, ask, alone=alone)
     provenance = origin(call, job, backend, request.text, generation)
-    [asset] = await keep_paid(call, row, generation, label=job.tool, provenance=provenance)
-    return _Part(request.text, generation, asset)
+    (asset,), _ = await keep_paid(call, row, generation, label=job.tool, provenance=provenance)
+    return _Part(request.text, replace(generation, media=()), asset)
 
 
-async def _joined(call: Call, job: Job, backend: Backend[AudioGeneration], parts: list[_Part]) -> Asset:
-    """The one asset of all parts, with what is heard as its text; the parts go once the whole is kept."""
+async def _joined(call: Call, job: Job, backend: Backend[AudioGeneration], parts: Sequence[_Part]) -> Asset:
+    """The one asset of all parts, with what is heard as its text; the parts go, but for one that was there before."""
     text = "".join(part.text for part in parts)
     whole = parts[0].asset
     if len(parts) > 1:
         media = join([await call.assets.read(part.asset) for part in parts])
         provenance = origin(call, job, backend, text, parts[0].generation)
         whole = await call.assets.keep(media, owner=call.owner, label=job.tool, provenance=provenance)
-        for asset_id in {part.asset.asset_id for part in parts} - {whole.asset_id}:
+        own = {part.asset.asset_id for part in parts if part.asset.provenance.get("job_id") == job.job_id}
+        for asset_id in own - {whole.asset_id}:
             await call.assets.delete(asset_id, call.owner)
     await call.assets.set_text(whole, _heard(parts))
     return whole
 
 
-def _heard(parts: list[_Part]) -> str:
+def _heard(parts: Sequence[_Part]) -> str:
     """What is heard: the text exactly, or where the model says what it said, that."""
     if all(part.generation.transcript is None for part in parts):
         return "".join(part.text for part in parts)
@@ -107,26 +120,22 @@ def _heard(parts: list[_Part]) -> str:
 
 
 async def _result(
-    call: Call,
-    job: Job,
-    backend: Backend[AudioGeneration],
-    parts: list[_Part],
-    asset: Asset,
-    warnings: list[str],
-    given: GenerateAudio,
+    call: Call, job: Job, made: Made[AudioGeneration, _Speech], asset: Asset, given: GenerateAudio
 ) -> JsonObject:
+    parts, warnings = made.what.parts, made.what.warnings
     generations = [part.generation for part in parts]
     paths, unsaved = await save_copies(call, (asset,), given.save_as)
     told = dict.fromkeys(warning for generation in generations for warning in generation.warnings)
     result: JsonObject = {
-        "route_id": backend.route_id,
-        "provider": backend.provider,
+        "route_id": made.backend.route_id,
+        "provider": made.backend.provider,
         "model": generations[0].model,
         "assets": [shown(asset, paths)],
         "transcript": _heard(parts),
         "cost_usd": total([generation.cost_usd for generation in generations]),
         "job_id": job.job_id,
-        "warnings": [*told, *warnings, *unsaved],
+        "warnings": [*made.warnings, *told, *warnings, *unsaved],
+        **made.attempts_json,
     }
     if generations[0].generation_id:
         result["generation_id"] = generations[0].generation_id

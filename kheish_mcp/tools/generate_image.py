@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ..capabilities import Exchange, Generation, ImageGeneration, ImageRequest
+from ..capabilities import ImageGeneration, ImageRequest
+from ..catalog import Backend
 from ..errors import JsonObject
 from ..stores.jobs import Job
 from .base import Call, Outcome, Tool
-from .pictures import PictureInput, collect, divide, finish, request_of
+from .fallback import first_that_works
+from .pictures import Batch, Order, PictureInput, collect, divide, finish, request_of
 from .running import run_as_job
 
 
@@ -20,15 +22,17 @@ class GenerateImage(PictureInput):
 
 async def run(given: GenerateImage, call: Call) -> Outcome:
     """Refuses before anything is spent where no route, model or path fits."""
-    backend = call.catalog.resolve(ImageGeneration, provider=given.provider, model=given.model)
-    requests = divide(request_of(given, ImageRequest), backend.driver.images_at_once(backend.model))
-
-    async def ask(model: str, request: ImageRequest, exchange: Exchange) -> Generation:
-        return await backend.driver.generate_image(model, request, exchange)
+    backends = call.catalog.candidates(ImageGeneration, provider=given.provider, model=given.model)
+    request = request_of(given, ImageRequest)
 
     async def work(job: Job) -> JsonObject:
-        batches = await collect(call, job, backend, requests, ask)
-        return await finish(call, job, backend, batches, given)
+        async def attempt(backend: Backend[ImageGeneration]) -> tuple[Batch, ...]:
+            requests = divide(request, backend.driver.images_at_once(backend.model))
+            return await collect(
+                call, job, Order(backend, ImageGeneration.flag, requests, backend.driver.generate_image)
+            )
+
+        return await finish(call, job, await first_that_works(backends, attempt), given)
 
     return await run_as_job(call, TOOL.name, given, work)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
 
-from ..capabilities import Exchange, Generation, Transcript
+from ..capabilities import Exchange, Generation, Transcript, nobody_listens
 from ..catalog import Backend
 from ..conversation import Reply
 from ..errors import DataLoss, JsonObject, KheishError, MediaRejected
@@ -27,39 +28,60 @@ KEEPING_S = 30
 
 
 async def spend(
-    call: Call, job: Job, backend: Backend[Any], ask: Callable[[str, Exchange], Awaitable[G]]
-) -> tuple[G, int]:
-    """One exchange with a provider, written down before it is sent and after each step: its answer and its row."""
-    row = await call.ledger.plan(
-        job_id=job.job_id,
-        owner=call.owner,
-        tool=job.tool,
-        route_id=backend.route_id,
-        provider=backend.provider,
-        model=backend.model,
-    )
+    call: Call,
+    job: Job,
+    backend: Backend[Any],
+    row: int,
+    ask: Callable[[str, Exchange], Awaitable[G]],
+    *,
+    alone: bool = True,
+) -> G:
+    """One planned exchange with a provider, written down before it is sent and after each step: its answer.
+
+    It waits its turn where the route has as many under way as it may. `alone` says that the job is this exchange, so
+    that how the exchange goes is how the job goes.
+    """
+    left = False
 
     async def sent() -> None:
+        nonlocal left
         await call.ledger.sent(row)
+        left = True
 
     async def responded(generation_id: str | None) -> None:
         await call.ledger.responded(row, generation_id)
 
     async def again() -> None:
+        nonlocal left
         await call.ledger.again(row)
+        left = False
 
     try:
-        answer = await ask(backend.model, Exchange(sent, responded, job.report, again))
-        return answer if isinstance(answer, Transcript) else await _kept_aside(call, answer), row
+        async with _turn(call, job, backend):
+            answer = await ask(backend.model, Exchange(sent, responded, job.report if alone else nobody_listens, again))
+        return answer if isinstance(answer, Transcript) else await _kept_aside(call, answer)
     except KheishError as error:
         await _name_remains(call, error)
-        unsure = bool(error.details.get("possibly_billed"))
-        await (call.ledger.unknown(row) if unsure else call.ledger.failed(row, error.code.value))
+        # Where it is not said, a store of ours has failed between two steps, and the provider goes on.
+        if error.details.get("possibly_billed", left):
+            error.details["possibly_billed"] = True
+            await call.ledger.unknown(row, error.code.value)
+        else:
+            await call.ledger.failed(row, error.code.value)
         raise
     except anyio.get_cancelled_exc_class():
         with anyio.CancelScope(shield=True):
             await call.ledger.abandon(row)
         raise
+
+
+@asynccontextmanager
+async def _turn(call: Call, job: Job, backend: Backend[Any]) -> AsyncGenerator[None]:
+    lane = call.lanes.lane(backend)
+    if lane.available_tokens <= 0:
+        await job.report(f"{backend.route_id}: waiting its turn behind {lane.borrowed_tokens:g} others")
+    async with lane:
+        yield
 
 
 async def _kept_aside(call: Call, answer: R) -> R:
@@ -96,20 +118,35 @@ def _where(names: Sequence[str]) -> str:
 
 async def keep_paid(
     call: Call, row: int, generation: Generation, *, label: str, provenance: JsonObject
-) -> tuple[Asset, ...]:
+) -> tuple[tuple[Asset, ...], tuple[str, ...]]:
     """Keeps every medium of a generation before anything else can go wrong, whoever has left meanwhile.
 
-    Bytes that do not decode are set aside, named in the refusal (data_loss), and never served.
+    Gives the assets, and a warning for each medium that could not be kept. Bytes that do not decode are set aside,
+    named, and never served; where nothing is left, that is the refusal (data_loss).
     """
     with anyio.move_on_after(KEEPING_S, shield=True):
-        try:
-            assets = [await _keep(call, media, label, provenance) for media in generation.media]
-        except KheishError as error:
-            await call.ledger.failed(row, error.code.value)
-            raise
+        assets: list[Asset] = []
+        troubles: list[KheishError] = []
+        for media in generation.media:
+            try:
+                assets.append(await _keep(call, media, label, provenance))
+            except KheishError as trouble:
+                troubles.append(trouble)
+        if troubles and not assets:
+            troubles[0].details["possibly_billed"] = True
+            await _write_off(call, row, generation, troubles[0])
+            raise troubles[0]
         await call.ledger.stored(row, generation.cost_usd, tuple(asset.asset_id for asset in assets))
-        return tuple(assets)
+        return tuple(assets), tuple(f"{trouble.message} {trouble.hint or ''}".strip() for trouble in troubles)
     raise DataLoss("The result could not be written to the asset store in time.", hint="Look at the disk with doctor.")
+
+
+async def _write_off(call: Call, row: int, generation: Generation, trouble: KheishError) -> None:
+    """An answer that was paid for in vain: at its price where that was said, else for an unknown one."""
+    if generation.cost_usd is None:
+        await call.ledger.unknown(row, trouble.code.value)
+    else:
+        await call.ledger.failed(row, trouble.code.value, generation.cost_usd)
 
 
 async def _keep(call: Call, media: Media, label: str, provenance: JsonObject) -> Asset:
@@ -147,12 +184,6 @@ def origin(
         "generation_id": generation.generation_id,
         "job_id": job.job_id,
     }
-
-
-def total(costs: Sequence[float | None]) -> float | None:
-    """The sum in USD; None as soon as one part is unknown, since an unknown price is not zero."""
-    known = [cost for cost in costs if cost is not None]
-    return round(sum(known), 9) if len(known) == len(costs) else None
 
 
 async def save_copies(call: Call, assets: tuple[Asset, ...], save_as: str | None) -> tuple[dict[str, str], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from pydantic import Field
@@ -14,8 +14,10 @@ from ..catalog import Backend
 from ..errors import JsonObject, KheishError
 from ..stores.assets import Asset
 from ..stores.jobs import Job
-from .base import Call, MediaInput
-from .paid import keep_paid, origin, save_copies, shown, spend, total
+from .base import Call, MediaInput, total
+from .caps import plan
+from .fallback import Made, passes_on
+from .paid import keep_paid, origin, save_copies, shown, spend
 
 R = TypeVar("R", bound=ImageRequest)
 
@@ -63,64 +65,87 @@ def divide(request: R, at_once: int) -> tuple[R, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one request of several came to: its generation and assets, or its refusal."""
+    """What one request of several came to: its generation, without the bytes, and assets; or its refusal."""
 
     generation: Generation | None = None
     assets: tuple[Asset, ...] = ()
     refusal: KheishError | None = None
 
 
-async def collect(
-    call: Call,
-    job: Job,
-    backend: Backend[Any],
-    requests: Sequence[R],
-    ask: Callable[[str, R, Exchange], Awaitable[Generation]],
-    sources: Sequence[str] = (),
-) -> tuple[Batch, ...]:
-    """Sends the requests side by side and keeps what each brings; one that fails does not take the others along."""
-    batches: list[Batch] = [Batch()] * len(requests)
-    finished = 0
+@dataclass(frozen=True, slots=True)
+class Order(Generic[R]):
+    """The requests that together bring the asked pictures from one backend, and how one of them is asked."""
 
-    async def one(index: int, request: R) -> None:
-        nonlocal finished
-        try:
-            generation, row = await spend(call, job, backend, lambda model, exchange: ask(model, request, exchange))
-            provenance = origin(call, job, backend, request.prompt, generation, sources)
-            kept = await keep_paid(call, row, generation, label=job.tool, provenance=provenance)
-            batches[index] = Batch(generation, kept)
-        except KheishError as refusal:
-            batches[index] = Batch(refusal=refusal)
-        finished += 1
-        await job.report(f"{backend.route_id}: {finished} of {len(requests)} requests done")
+    backend: Backend[Any]
+    flag: str
+    requests: tuple[R, ...]
+    ask: Callable[[str, R, Exchange], Awaitable[Generation]]
+    sources: tuple[str, ...] = ()
 
+
+async def collect(call: Call, job: Job, order: Order[R]) -> tuple[Batch, ...]:
+    """Sends the requests side by side and keeps what each brings; one that fails does not take the others along.
+
+    Refuses if all failed, and then with what may have cost rather than with what did not.
+    """
+    asked, come = sum(request.count for request in order.requests), 0
+    rows = await plan(call, job, order.backend, order.flag, order.requests)
+    batches: list[Batch] = [Batch()] * len(rows)
+
+    async def report() -> None:
+        await job.report(f"{order.backend.route_id}: {come} of {asked} {'image' if asked == 1 else 'images'}")
+
+    async def one(index: int) -> None:
+        nonlocal come
+        batches[index] = await _batch(call, job, order, rows[index], order.requests[index])
+        come += len(batches[index].assets)
+        await report()
+
+    await report()
     async with anyio.create_task_group() as group:
-        for index, request in enumerate(requests):
-            group.start_soon(one, index, request)
+        for index in range(len(rows)):
+            group.start_soon(one, index)
+    refusals = [batch.refusal for batch in batches if batch.refusal is not None]
+    if len(refusals) == len(batches):
+        raise next((each for each in refusals if not passes_on(each)), refusals[0])
     return tuple(batches)
 
 
-async def finish(
-    call: Call, job: Job, backend: Backend[Any], batches: Sequence[Batch], given: PictureInput
-) -> JsonObject:
-    """The result object of the batches: every picture in order, warnings for what is missing; refuses if all failed."""
-    good = [batch for batch in batches if batch.generation is not None]
-    refusals = [batch.refusal for batch in batches if batch.refusal is not None]
-    if not good:
-        raise refusals[0]
-    assets = tuple(asset for batch in good for asset in batch.assets)
-    generations = [batch.generation for batch in good if batch.generation is not None]
+async def _batch(call: Call, job: Job, order: Order[R], row: int, request: R) -> Batch:
+    try:
+        generation = await spend(
+            call,
+            job,
+            order.backend,
+            row,
+            lambda model, exchange: order.ask(model, request, exchange),
+            alone=len(order.requests) == 1,
+        )
+        provenance = origin(call, job, order.backend, request.prompt, generation, order.sources)
+        kept, troubles = await keep_paid(call, row, generation, label=job.tool, provenance=provenance)
+    except KheishError as refusal:
+        return Batch(refusal=refusal)
+    return Batch(replace(generation, media=(), warnings=(*generation.warnings, *troubles)), kept)
+
+
+async def finish(call: Call, job: Job, made: Made[Any, tuple[Batch, ...]], given: PictureInput) -> JsonObject:
+    """The result object of the batches: every picture in order, and warnings for what is missing."""
+    refusals = [batch.refusal for batch in made.what if batch.refusal is not None]
+    generations = [batch.generation for batch in made.what if batch.generation is not None]
+    assets = tuple(asset for batch in made.what for asset in batch.assets)
     unique = tuple(dict.fromkeys(assets))
     call.latest[call.owner] = tuple(asset.asset_id for asset in unique)
-    paths, warnings = await save_copies(call, unique, given.save_as)
+    paths, unsaved = await save_copies(call, unique, given.save_as)
+    warnings = _warnings(generations, refusals, len(assets), given.count)
     result: JsonObject = {
-        "route_id": backend.route_id,
-        "provider": backend.provider,
+        "route_id": made.backend.route_id,
+        "provider": made.backend.provider,
         "model": generations[0].model,
         "assets": [shown(asset, paths) for asset in assets],
         "cost_usd": total([generation.cost_usd for generation in generations]),
         "job_id": job.job_id,
-        "warnings": [*_warnings(generations, refusals, len(assets), given.count), *warnings],
+        "warnings": [*made.warnings, *warnings, *unsaved],
+        **made.attempts_json,
     }
     _add_first(result, "revised_prompt", [generation.revised_prompt for generation in generations])
     _add_first(result, "generation_id", [generation.generation_id for generation in generations])

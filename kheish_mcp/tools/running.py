@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,6 +21,7 @@ REPORT_EVERY_S: Final = 5.0
 # What a caller wants done with a result is no part of what is paid for.
 WISHES: Final = frozenset({"wait_seconds", "preview", "save_as"})
 PREVIEWS: Final[Mapping[str, Preview]] = {preview: preview for preview in get_args(Preview)}
+SECONDS: Final = re.compile(r", \d+ s$")  # of one exchange; a caller waits for the whole job
 ALREADY: Final = (
     "The same call was under way already, and this is its result: nothing was paid twice. "
     "For another one change the arguments."
@@ -70,7 +72,7 @@ async def _report(call: Call, job_id: str) -> None:
     record = await call.jobs.get(job_id, call.owner)
     if record.state == "working":
         age = math.floor(time.time() - record.created_at)
-        await call.report(f"{record.progress or 'working'}, {age} s")
+        await call.report(f"{SECONDS.sub('', record.progress) or 'working'}, {age} s")
 
 
 async def shown_of(call: Call, record: JobRecord) -> tuple[Asset, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import anyio
@@ -15,6 +16,8 @@ from ..stores.assets import Asset
 from ..stores.jobs import Job
 from ..subtitles import srt, vtt
 from .base import LONGEST_REFERENCE, Call, MediaInput, Outcome, Tool
+from .caps import plan
+from .fallback import Made, first_that_works
 from .paid import save_copies, shown, spend
 from .running import run_as_job
 
@@ -41,24 +44,47 @@ class TranscribeAudio(MediaInput):
 
 async def run(given: TranscribeAudio, call: Call) -> Outcome:
     """Refuses before anything is spent where no route, model or sound fits."""
-    backend = call.catalog.resolve(Transcription, provider=given.provider, model=given.model)
+    backends = call.catalog.candidates(Transcription, provider=given.provider, model=given.model)
     source = await call.references.resolve(given.audio, owner=call.owner, kinds=Kind.AUDIO, argument="audio")
     times: Timestamps = "segment" if given.format != "text" and given.timestamps == "none" else given.timestamps
     request = TranscriptionRequest(
         await call.assets.read(source), given.language or "", given.prompt or "", times, given.diarize
     )
 
+    async def work(job: Job) -> JsonObject:
+        made = await first_that_works(backends, lambda backend: _heard(call, job, backend, source, request, given))
+        return await _result(call, job, made, given)
+
+    return await run_as_job(call, TOOL.name, given, work, {"audio": source.asset_id})
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What was heard, and the asset that it is kept as."""
+
+    transcript: Transcript
+    asset: Asset
+
+
+async def _heard(
+    call: Call,
+    job: Job,
+    backend: Backend[Transcription],
+    source: Asset,
+    request: TranscriptionRequest,
+    given: TranscribeAudio,
+) -> _Heard:
+    """One exchange, and its words kept before anything else can go wrong, whoever has left meanwhile."""
+    [row] = await plan(call, job, backend, Transcription.flag, [request])
+
     async def ask(model: str, exchange: Exchange) -> Transcript:
         return await backend.driver.transcribe(model, request, exchange)
 
-    async def work(job: Job) -> JsonObject:
-        heard, row = await spend(call, job, backend, ask)
-        with anyio.CancelScope(shield=True):  # it is paid for, whoever has left meanwhile
-            kept = await _keep(call, job, backend, source, heard, given)
-            await call.ledger.stored(row, heard.cost_usd, (kept.asset_id,))
-        return await _result(call, job, backend, kept, heard, given)
-
-    return await run_as_job(call, TOOL.name, given, work, {"audio": source.asset_id})
+    heard = await spend(call, job, backend, row, ask)
+    with anyio.CancelScope(shield=True):
+        asset = await _keep(call, job, backend, source, heard, given)
+        await call.ledger.stored(row, heard.cost_usd, (asset.asset_id,))
+    return _Heard(heard, asset)
 
 
 async def _keep(
@@ -88,23 +114,23 @@ def _written(heard: Transcript, form: str) -> tuple[str, str]:
     return heard.text, "transcript.txt"
 
 
-async def _result(
-    call: Call, job: Job, backend: Backend[Transcription], kept: Asset, heard: Transcript, given: TranscribeAudio
-) -> JsonObject:
+async def _result(call: Call, job: Job, made: Made[Transcription, _Heard], given: TranscribeAudio) -> JsonObject:
+    heard, kept = made.what.transcript, made.what.asset
     paths, warnings = await save_copies(call, (kept,), given.save_as)
     if given.format != "text" and not heard.segments:
         warnings.append(f"The model gave no times: the transcript is plain text, not {given.format}.")
     result: JsonObject = {
         "text": heard.text,
-        "route_id": backend.route_id,
-        "provider": backend.provider,
+        "route_id": made.backend.route_id,
+        "provider": made.backend.provider,
         "model": heard.model,
         "assets": [shown(kept, paths)],
         "transcript_asset_id": kept.asset_id,
         "duration_s": heard.duration_s,
         "cost_usd": heard.cost_usd,
         "job_id": job.job_id,
-        "warnings": [*heard.warnings, *warnings],
+        "warnings": [*made.warnings, *heard.warnings, *warnings],
+        **made.attempts_json,
     }
     if heard.language:
         result["language"] = heard.language
