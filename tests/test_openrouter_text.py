@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -32,10 +33,12 @@ from kheish_mcp.formats import recognise
 from kheish_mcp.media import Media
 from kheish_mcp.secret import Secret
 from tests.conftest import CANARY
+from tests.daemons import client_of, daemon_on
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import chat, faults, synthetic
 from tests.emulators.provider.answers import Answer
 from tests.emulators.provider.stream_faults import CHAT, is_event
+from tests.hosts import call
 
 pytestmark = pytest.mark.anyio
 TEXT, HEARS, BLIND, DRAWS = (
@@ -412,3 +415,29 @@ async def test_many_conversations_share_a_driver(driver: OpenRouter, emulator: O
             group.start_soon(one, f"question {at}")
     assert replies == {name: name for name in replies}
     assert len(replies) == 8
+
+
+# The whole way
+
+
+async def test_a_model_sees_speaks_and_publishes_with_the_daemon_s_tools(
+    state_root: Path, workspace: Path, emulator: OpenRouterEmulator
+):
+    (workspace / "a.png").write_bytes(PNG.data)
+    (workspace / "b.webp").write_bytes(WEBP.data)
+
+    def publish(request: Any) -> chat.Turn:
+        [asset] = json.loads(request["messages"][-1]["content"])["assets"]
+        return chat.Turn(
+            calls=(chat.Call("emit_output", {"parts": [{"type": "asset", "asset_id": asset["asset_id"]}]}),)
+        )
+
+    speech = chat.Call("generate_audio", {"input": "Hello!", "format": "wav"})
+    emulator.say(chat.Turn(calls=(speech,), reasoning="First I speak."), publish, "Published.")
+    async with daemon_on(state_root, emulator, workspace=workspace) as daemon, client_of(daemon) as client:
+        result = await call(client, "ask_model", input="Greet them.", attachments=["b.webp", "a.png"])
+    asked = [seen.body["messages"] for seen in emulator.requests if seen.path == "/chat/completions"]
+    pictures = [part["image_url"]["url"][:15] for part in asked[-1][1]["content"] if part["type"] == "image_url"]
+    assert pictures == ["data:image/webp", "data:image/png;"]
+    assert asked[-1][2]["reasoning_details"][0]["text"] == "First I speak."
+    assert (result["text"], [asset["media_type"] for asset in result["assets"]]) == ("Published.", ["audio/wav"])
