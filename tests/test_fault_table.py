@@ -27,6 +27,7 @@ from tests.clocks import Clockwork
 from tests.conftest import CANARY
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults
+from tests.emulators.provider.records import Seen
 from tests.emulators.provider.stream_faults import CHAT
 
 pytestmark = pytest.mark.anyio
@@ -208,6 +209,11 @@ def check_refusal(refusal: KheishError, billed: bool) -> None:
     assert not billed or refusal.details["possibly_billed"] is True
 
 
+def is_over(seen: Seen) -> bool:
+    """Whether the provider has noticed that nobody is there any more; a fault that is endless ends in no other way."""
+    return seen.disconnected or seen.ended is not None
+
+
 @pytest.mark.parametrize("row", TABLE, ids=str)
 async def test_every_fault_is_exactly_one_outcome(row: Row, driver: OpenRouter, emulator: OpenRouterEmulator):
     emulator.always(row.fault)
@@ -233,7 +239,7 @@ async def test_every_fault_is_exactly_one_outcome(row: Row, driver: OpenRouter, 
             check_refusal(end, bool(bills))
     assert emulator.other_requests == []
     if row.endless:
-        await anyio.to_thread.run_sync(emulator.wait_for, lambda: all(seen.disconnected for seen in emulator.requests))
+        await anyio.to_thread.run_sync(emulator.wait_for, lambda: all(map(is_over, emulator.requests)))
     emulator.heal()
     assert await hear(driver, Exchange())  # the line has survived it
 

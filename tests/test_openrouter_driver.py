@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import anyio
@@ -445,8 +444,11 @@ async def test_who_is_cancelled_closes_the_line_within_a_second(emulator: OpenRo
             group.start_soon(draw, driver)
             await anyio.to_thread.run_sync(emulator.wait_for, lambda n=asked: len(emulator.requests) > n)
             group.cancel_scope.cancel()
-        gone = partial(emulator.wait_for, lambda n=asked: emulator.requests[n].disconnected, 1)
-        await anyio.to_thread.run_sync(gone)
+
+        def over(n: int = asked) -> bool:
+            return emulator.requests[n].disconnected or emulator.requests[n].ended is not None
+
+        await anyio.to_thread.run_sync(emulator.wait_for, over, 1)
 
 
 # Preferences
