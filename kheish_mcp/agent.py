@@ -206,6 +206,7 @@ class Conversation:
             self.costs.append(float(cost) if isinstance(cost, int | float) else None)
             if "output_id" in done.result:
                 self.outputs.append(done.result)
+                await self.witness.published(done.result)
             shown: JsonObject = {"name": done.call.name, "content": done.text, "is_error": done.is_error}
             await self.journal("tool", {"call_id": done.call.call_id, **shown})
 

@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "serve": "Serve MCP clients over stdio or HTTP.",
     "secrets": "The sealed store of provider keys: generate, init, set, list, get, delete, check, login, rekey.",
     "runtime": "The routes and what they offer; the text model that answers where none is named.",
-    "sessions": "Named conversations: list, get, set-route.",
+    "sessions": "Named conversations: input, list, get, set-route.",
     "assets": "The kept files: list, get, import, export, delete, gc, verify.",
     "costs": "What was spent, by route, model, tool or day.",
     "doctor": "What works, what does not, why, and the command that fixes it.",

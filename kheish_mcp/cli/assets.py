@@ -59,7 +59,7 @@ def import_(
     label: Annotated[str, typer.Option(help="A name to find it by.")] = "",
 ) -> None:
     """Keep a file as an asset; equal bytes give the asset that is already there."""
-    media = Media(_read(path), media_type, path.name)
+    media = Media(read_file(path), media_type, path.name)
 
     async def work(store: AssetStore) -> JsonObject:
         asset = await store.keep(media, owner=OWNER, label=label, kind=kind, provenance={"source": "import"})
@@ -174,7 +174,7 @@ def _row(asset: Asset) -> tuple[str, ...]:
     return asset.asset_id, asset.media_type, str(asset.byte_length), asset.label or asset.file_name, made
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """A plain file's bytes, of no more than an asset may have."""
     try:
         if not path.is_file():

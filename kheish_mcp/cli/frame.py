@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..errors import Code, FailedPrecondition, Json, KheishError, UsageError
 from ..settings import Settings, environment
@@ -15,6 +15,7 @@ from ..settings import Settings, environment
 if TYPE_CHECKING:
     import typer
 
+T = TypeVar("T")
 EXIT_CODES: Final = {
     Code.INVALID_ARGUMENT: 2,
     Code.FAILED_PRECONDITION: 2,
@@ -90,6 +91,22 @@ def hoisted(arguments: Iterable[str]) -> tuple[Frame, list[str]]:
         else:
             rest.append(word)
     return Frame(**found), rest
+
+
+def awaited(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """What `work` gives, run to its end; a refusal comes out as itself, whatever task groups it has come through."""
+    import anyio
+
+    try:
+        return anyio.run(work, *arguments)
+    except BaseExceptionGroup as group:
+        refusals, others = group.split(KheishError)
+        if others is not None or refusals is None:
+            raise
+        first: BaseException = refusals
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
 
 
 def command_group(caption: str | None) -> typer.Typer:

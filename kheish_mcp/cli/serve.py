@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import anyio
 import typer
 
-from ..errors import ConfigError, KheishError
+from ..errors import ConfigError
 from ..settings import Address, Settings, record_serve
-from .frame import Frame, command_group
+from .frame import Frame, awaited, command_group
 
 if TYPE_CHECKING:
     from ..daemon import Daemon
@@ -52,23 +50,10 @@ def serve(  # noqa: PLR0913 - one parameter for each option
         stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
     if transport == "stdio":
-        _run(_over_stdio, settings, strict)
+        awaited(_over_stdio, settings, strict)
     else:
         place = _Place(tuple(allowed_host or ()), root_path, tuple(trust_proxy or ()), tls_cert, tls_key)
-        _run(_over_http, settings, strict, place)
-
-
-def _run(work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-    """Runs `work`; a refusal comes out as itself, whatever task groups it has come through."""
-    try:
-        anyio.run(work, *arguments)
-    except* KheishError as refusals:
-        refusal: BaseException = refusals
-        while isinstance(refusal, BaseExceptionGroup):
-            refusal = refusal.exceptions[0]
-    else:
-        return
-    raise refusal
+        awaited(_over_http, settings, strict, place)
 
 
 @dataclass(frozen=True, slots=True)

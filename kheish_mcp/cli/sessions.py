@@ -2,27 +2,80 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, TypeVar
 
 import anyio
 import typer
 
-from ..errors import Json, JsonObject, UsageError
+from ..errors import FailedPrecondition, Json, JsonObject, UsageError
 from ..runtime import chosen_text
 from ..selectors import OPEN, Selector
+from ..settings import environment
 from ..stores.database import Database
 from ..stores.policy import Policy
 from ..stores.sessions import SessionStore, session_name
-from .frame import Frame, command_group, table
+from .frame import Frame, awaited, command_group, table
 from .moments import told
 from .runtime import opened
 
 app = command_group(__doc__)
 
 T = TypeVar("T")
+LONGEST_TEXT: Final = 1_000_000
+SHOWN: Final = ("session", "text", "outputs", "route_id", "model", "usage", "cost_usd")
+ONLINE: Final = "Leave --offline out."
 OWNER = "local"  # the same as a client on stdio
 Id = Annotated[str, typer.Argument(help="The session's name.")]
+
+
+@app.command("input")
+def input_(  # noqa: PLR0913 - one parameter for each option
+    ctx: typer.Context,
+    session: Id,
+    text: Annotated[str | None, typer.Argument(help="What to ask.")] = None,
+    provider: Annotated[str | None, typer.Option(help="The route that answers.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model, or ROUTE/MODEL.")] = None,
+    attach: Annotated[
+        list[str] | None, typer.Option("--file", "--asset", help="A file, or an asset's id; as often as needed.")
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the text, or more of it, from standard input.")] = False,
+    no_tools: Annotated[bool, typer.Option("--no-tools", help="One plain answer, without the daemon's tools.")] = False,
+) -> None:
+    """Ask a text model, which goes on where the session was and may use the daemon's own tools."""
+    frame: Frame = ctx.obj
+    if frame.offline:
+        raise FailedPrecondition("a text model is asked over the network, and --offline forbids that", hint=ONLINE)
+    name = session_name(session)
+    from .conversing import Asked, conversed
+    from .drawing import drawer_of
+
+    asked = Asked(name, _question(text, stdin=stdin), provider, model, tuple(attach or ()), not no_tools)
+    drawer = drawer_of(environment()) if sys.stdout.isatty() else None
+    result = awaited(conversed, frame.settings(), asked, drawer, frame.as_json)
+    _tell_end(result, brief=frame.as_json)
+    if frame.as_json:
+        frame.give({**{key: result[key] for key in SHOWN}, "artifacts": result["assets"]}, "")
+
+
+def _question(text: str | None, *, stdin: bool) -> str:
+    """The text and what comes on standard input, in this order; UsageError where there is neither."""
+    piped = sys.stdin.buffer.read(LONGEST_TEXT).decode(errors="replace") if stdin else ""
+    question = "\n\n".join(each.strip() for each in (text or "", piped) if each.strip())
+    if not question:
+        raise UsageError("there is no text to answer", hint="kheish-daemon sessions input ID TEXT, or --stdin.")
+    return question
+
+
+def _tell_end(result: dict[str, Any], *, brief: bool) -> None:
+    """Warnings and, unless `brief`, who answered for how much, on stderr."""
+    for warning in result["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if brief:
+        return
+    cost = "cost not known" if result["cost_usd"] is None else f"{result['cost_usd']:.6f} USD"
+    print(f"({result['model']} on route {result['route_id']}, {cost})", file=sys.stderr)
 
 
 @app.command("list")

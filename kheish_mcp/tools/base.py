@@ -102,10 +102,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Who hears how a run goes: `said` each piece of its text as it comes, `did` a sentence for each of its steps."""
+    """Who hears how a run goes: `said` each piece of its text as it comes, `did` a sentence for each of its steps.
+
+    `published` gets the result object of each emit_output.
+    """
 
     said: Callable[[str], Awaitable[None]] = nobody_listens
     did: Callable[[str], Awaitable[None]] = nobody_listens
+    published: Callable[[JsonObject], Awaitable[None]] = nobody_listens
 
 
 @dataclass(frozen=True, slots=True)

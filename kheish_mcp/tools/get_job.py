@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from ..capabilities import AudioGeneration, ImageEdit, ImageGeneration, Transcription
+from ..conversation import TextGeneration
 from ..errors import JsonObject
 from .base import Call, Input, Outcome, Tool
 from .running import follow, preview_of, shown_of
@@ -53,7 +54,7 @@ TOOL = Tool(
     "Fetch a job",
     GetJob,
     run,
-    needs=(ImageGeneration, ImageEdit, AudioGeneration, Transcription),
+    needs=(ImageGeneration, ImageEdit, AudioGeneration, Transcription, TextGeneration),
     writes=False,
     output_schema=SCHEMA,
 )
