@@ -265,6 +265,14 @@ class Driver(ABC):
     default_base_url: ClassVar[str | None] = None
     preferred: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
+    @classmethod
+    def knows(cls, base_url: str) -> bool:
+        """Whether what stands at an address is known to do all that this driver has a backend for, and to want a key.
+
+        Of a stranger a route has to declare what it does; it may do without a key.
+        """
+        return True
+
     def missing(self, capability: type[Capability]) -> tuple[str, str] | None:
         """Why this installation cannot offer a declared capability, and the command that mends it; None if it can."""
         return None

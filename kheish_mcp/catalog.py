@@ -51,7 +51,8 @@ class Offer:
 
     `flags` are the capabilities that routes.toml switches, `models` those that it names per flag, and as `text` the
     route's default model. `seen_at` is the epoch time at which its provider listed its models, None where it never did;
-    `warning` what is wrong with a route that can be used all the same.
+    `warning` what is wrong with a route that can be used all the same. `declared` says that its server does only what
+    the route switches on or names a model for.
     """
 
     route_id: str
@@ -65,6 +66,7 @@ class Offer:
     limits: Limits = NO_CAPS
     seen_at: float | None = None
     warning: str | None = None
+    declared: bool = False
 
 
 Cell = Backend[Capability] | Absence
@@ -168,6 +170,8 @@ def _cell(kind: type[Capability], offer: Offer) -> Cell:
         return Absence(offer.route_id, f"its driver {offer.driver_name} does not do this")
     if not offer.flags.get(kind.flag, True):
         return Absence(offer.route_id, f"{kind.flag} is switched off in routes.toml")
+    if offer.declared and not offer.flags.get(kind.flag) and kind.flag not in offer.models:
+        return Absence(offer.route_id, f"routes.toml does not say that its server does this ({kind.flag} = true would)")
     missing = driver.missing(kind)
     if missing is not None:
         return Absence(offer.route_id, *missing)

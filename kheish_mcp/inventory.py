@@ -100,12 +100,13 @@ class Inventories:
             flags=route.flags,
             models=_models(route),
             limits=route.limits,
+            declared=not kind.knows(route.base_url or kind.default_base_url or ""),
         )
         try:
             key = self._key(route)
         except KheishError as error:
             return replace(offer, absence=Absence(route.route_id, error.message.rstrip("."), error.hint))
-        if key is None and kind.needs_key:
+        if key is None and kind.needs_key and (not offer.declared or route.api_key_env is not None):
             name = route.auth_ref or f"{route.driver}.primary"
             fix = f"kheish-daemon secrets set {name} --provider {route.driver}"
             return replace(offer, absence=Absence(route.route_id, "it has no key", fix))

@@ -153,6 +153,9 @@ def test_no_file_of_a_plural_folder_is_forgotten():
             "openrouter_assembly",
             "openrouter_sound",
             "openrouter_talk",
+            "openai_codec",
+            "forms",
+            "receipts",
         },
     }
     for folder, beside in lists.items():

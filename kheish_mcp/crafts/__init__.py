@@ -15,6 +15,7 @@ CRAFTS: Final = {
     "preview_image": "preview_image",
     "render_svg": "render_svg",
     "edit_image": "edit_image",
+    "clear_mask": "clear_mask",
     "speak": "speak",
     "hear": "hear",
 }

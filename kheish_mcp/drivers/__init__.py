@@ -9,11 +9,13 @@ from ..capabilities import CAPABILITIES, Driver
 from ..workers import Workers
 from .http import Endpoint
 from .local import Local
+from .openai import OpenAI
 from .openrouter import OpenRouter
 
-DRIVERS: Final[dict[str, type[Driver]]] = {"openrouter": OpenRouter, "local": Local}
+DRIVERS: Final[dict[str, type[Driver]]] = {"openrouter": OpenRouter, "openai": OpenAI, "local": Local}
 OPENERS: Final[dict[str, Callable[[Endpoint, Workers], Driver]]] = {
     "openrouter": lambda endpoint, workers: OpenRouter(endpoint),
+    "openai": lambda endpoint, workers: OpenAI(endpoint, workers),
     "local": lambda endpoint, workers: Local(workers),
 }
 

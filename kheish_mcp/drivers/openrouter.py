@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, Final
 
 import anyio
@@ -28,17 +27,13 @@ from ..capabilities import (
     TranscriptionRequest,
 )
 from ..conversation import ChatRequest, Reply, TextGeneration
-from ..errors import DataLoss, InvalidArgument, Json, KheishError, Unavailable
-from ..media import Kind, Media
+from ..errors import InvalidArgument, Json, KheishError
 from .answers import Answer
 from .http import Endpoint, Line
 from .openrouter_codec import (
     AUDIO_PREFERENCES,
     IMAGE_PREFERENCES,
-    Picture,
-    as_declared,
     cost_of,
-    decode_pictures,
     decode_speech,
     decode_transcription,
     encode_image,
@@ -51,9 +46,9 @@ from .openrouter_discovery import decode_models, find, indexed, with_image_model
 from .openrouter_keys import decode_standing
 from .openrouter_narrowing import check_senses, narrowed_picture, narrowed_speech
 from .openrouter_sound import Manner, manner_of
-from .openrouter_talk import IDLE_S, WHOLE_S, Talk
+from .openrouter_talk import Talk
 from .patience import Clock
-from .refusals import PERHAPS_BILLED, malformed
+from .receipts import Deadlines, Receipts
 
 LARGEST_CATALOGUE: Final = 16 << 20
 HEADERS: Final = {"X-OpenRouter-Title": "kheish-mcp"}
@@ -81,23 +76,6 @@ NO_TIMES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Seconds that a request may take in all, whatever trickles in and retries included.
-
-    `fetch` is for one link, `silence` for a conversation without a byte.
-    """
-
-    image: float = 300.0
-    speech: float = 120.0
-    transcription: float = 90.0
-    fetch: float = 60.0
-    discovery: float = 60.0
-    key: float = 20.0
-    talk: float = WHOLE_S
-    silence: float = IDLE_S
-
-
 class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
     """One route to OpenRouter, or to a server that speaks its dialect.
 
@@ -121,12 +99,14 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         self,
         endpoint: Endpoint,
         *,
-        deadlines: Deadlines = Deadlines(),
+        deadlines: Deadlines = Deadlines(),  # noqa: B008 - frozen
         clock: Clock = Clock(),  # noqa: B008 - frozen
     ) -> None:
         self._line = Line(endpoint, headers=HEADERS, hints=HINTS, clock=clock)
         self._deadlines = deadlines
-        self._talk = Talk(self._line, self._fetched, whole_s=deadlines.talk, idle_s=deadlines.silence)
+        self._received = Receipts(self._line, fetch_s=deadlines.fetch)
+        talk_s, idle_s = deadlines.talk, deadlines.silence
+        self._talk = Talk(self._line, self._received.fetched, whole_s=talk_s, idle_s=idle_s)
         self._cards = BUILT_IN
         self._index = indexed(BUILT_IN)
 
@@ -187,11 +167,9 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         left = self._deadlines.image
         with self._line.watching(model):
             answer = await self._line.post_json("/images", body, exchange, deadline_s=left, awaited="the pictures")
-            decoded = await self._result(answer)
+            decoded = await self._received.result(answer)
             with answer.kept():
-                named = await anyio.to_thread.run_sync(decode_pictures, decoded)
-                pictures = [await self._fetched(picture) if picture.url else picture for picture in named]
-                media, told, remains = _sorted(pictures)
+                media, told, remains = await self._received.pictures(decoded)
         cost = cost_of(decoded)
         return Generation(media, model, cost, answer.generation_id, warnings=warnings + told, remains=remains)
 
@@ -227,7 +205,7 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
                     raise
                 await exchange.again()
                 answer = await spoken(wire := "pcm")
-            await self._check_sound(answer)
+            await self._received.check_sound(answer)
             with answer.kept():
                 media, told = decode_speech(answer.body, answer.content_type, wire, request.format)
         return Generation((media,), model, None, answer.generation_id, warnings=(*warnings, *told, COST_LATER))
@@ -253,7 +231,7 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
             except InvalidArgument as refusal:
                 refusal.hint = NO_TIMES if TIMES_WORDS.search(refusal.message) else refusal.hint
                 raise
-            decoded = await self._result(answer)
+            decoded = await self._received.result(answer)
             with answer.kept():
                 return decode_transcription(decoded, model, answer.generation_id, warnings + told)
 
@@ -270,57 +248,17 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
     async def check_key(self) -> KeyStanding:
         """GET /key, which any key for inference may ask."""
         answer = await self._line.get_json("/key", deadline_s=self._deadlines.key)
-        return decode_standing(await self._result(answer))
+        return decode_standing(await self._received.result(answer))
 
     async def close(self) -> None:
         """Closes the line."""
         await self._line.close()
 
-    async def _result(self, answer: Answer) -> Json:
-        """The JSON of an answer; raises the refusal that a 200 may hold instead."""
-        decoded = await answer.json()
-        refusal = self._line.refusal_in(decoded)
-        if refusal is not None:
-            raise refusal
-        return decoded
-
     async def _listed(self, path: str) -> Json:
         """A list of models, as the provider sends it."""
-        return await self._result(
+        return await self._received.result(
             await self._line.get_json(path, deadline_s=self._deadlines.discovery, largest=LARGEST_CATALOGUE)
         )
-
-    async def _check_sound(self, answer: Answer) -> None:
-        """Raises the refusal for JSON where sound belongs, whatever its Content-Type says."""
-        if not answer.body[:64].lstrip().startswith(b"{"):
-            return
-        try:
-            decoded = await answer.json()
-        except Unavailable:
-            return  # sound that begins with a brace by chance
-        words = malformed("The provider answered with words instead of sound.", answer.body)
-        raise self._line.refusal_in(decoded) or words
-
-    async def _fetched(self, picture: Picture) -> Picture:
-        """The picture behind a URL, or why it is not there: it is paid for, and others of the answer may be whole."""
-        try:
-            answer = await self._line.fetch(picture.url, deadline_s=self._deadlines.fetch)
-        except KheishError as refusal:
-            told = f"A picture could not be fetched. {refusal.message}"
-            return Picture(trouble=told, remains=b"".join(refusal.remains))
-        return Picture(as_declared(answer.body, "image/png", Kind.IMAGE))
-
-
-def _sorted(pictures: Sequence[Picture]) -> tuple[tuple[Media, ...], tuple[str, ...], tuple[bytes, ...]]:
-    """The media of an answer, a warning for each picture that is none, and what came of those; refuses without media."""
-    media = tuple(picture.media for picture in pictures if picture.media is not None)
-    troubles = tuple(picture.trouble for picture in pictures if picture.trouble)
-    remains = tuple(picture.remains for picture in pictures if picture.remains)
-    if not media and remains:
-        raise DataLoss(troubles[0], hint=PERHAPS_BILLED, details={"possibly_billed": True}, remains=remains)
-    if not media:
-        raise malformed(troubles[0])
-    return media, troubles, remains
 
 
 def _is_about_format(refusal: InvalidArgument) -> bool:

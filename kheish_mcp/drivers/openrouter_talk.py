@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -27,27 +27,38 @@ OTHER_SENSES: Final = (
 )
 
 
+def routed(model: str, request: ChatRequest, preferences: Mapping[str, Json]) -> tuple[JsonObject, tuple[str, ...]]:
+    """A conversation's body in OpenRouter's own words, and warnings for preferences that it does not take."""
+    provider, ignored = routing(preferences, request.schema)
+    return encode_chat(model, request, provider), ignored
+
+
 class Talk:
-    """Conversations over one line. `fetched` gives a picture for one that lies behind a URL; limits are in seconds."""
+    """Conversations over one line, in OpenRouter's dialect or in the one that `encode` writes.
+
+    `fetched` gives a picture for one that lies behind a URL; limits are in seconds.
+    """
 
     def __init__(
         self,
         line: Line,
         fetched: Callable[[Picture], Awaitable[Picture]],
         *,
+        encode: Callable[[str, ChatRequest, Mapping[str, Json]], tuple[JsonObject, tuple[str, ...]]] = routed,
         whole_s: float = WHOLE_S,
         idle_s: float = IDLE_S,
     ) -> None:
         self._line = line
         self._fetched = fetched
+        self._encode = encode
         self._limits = {"deadline_s": whole_s, "idle_s": idle_s}
 
     async def answer(
         self, model: str, request: ChatRequest, exchange: Exchange, said: Callable[[str], Awaitable[None]]
     ) -> Reply:
         """The next turn; a picture that is not there is a warning, since the answer is paid for."""
-        provider, ignored = routing(self._line.endpoint.preferences, request.schema)
-        body = await anyio.to_thread.run_sync(encode_chat, model, request, provider)
+        preferences = self._line.endpoint.preferences
+        body, ignored = await anyio.to_thread.run_sync(self._encode, model, request, preferences)
         assembly = Assembly(model)
         broken = await self._heard(body, assembly, exchange, said)
         drawn = await anyio.to_thread.run_sync(assembly.pictures)

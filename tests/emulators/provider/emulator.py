@@ -43,7 +43,9 @@ PUBLIC = (images.file, images.models, images.endpoints, discovery.models, oauth.
 
 
 class OpenRouterEmulator:
-    """The provider and a second origin beside it, for the length of a `with` block."""
+    """The provider and a second origin beside it, for the length of a `with` block; `base` is its path."""
+
+    base = BASE
 
     def __init__(self, key: str, port: int = 0) -> None:
         self.key = key
@@ -67,7 +69,7 @@ class OpenRouterEmulator:
         own, other = listen(port), listen()
         self.port = own.getsockname()[1]
         self.origin = f"http://127.0.0.1:{self.port}"
-        self.base_url = self.origin + BASE
+        self.base_url = self.origin + self.base
         self.other_origin = f"http://127.0.0.1:{other.getsockname()[1]}"
         self._sockets = (own, other)
         self._serving = Serving((self._provider, own), (self._elsewhere, other))
@@ -154,7 +156,8 @@ class OpenRouterEmulator:
 
     async def _provider(self, scope: Any, receive: Any, send: Any) -> None:
         asked = await self._read(scope, receive)
-        path = asked.path.removeprefix(BASE) if asked.path.startswith(f"{BASE}/") else f"outside {asked.path}"
+        inside = asked.path.startswith(f"{self.base}/")
+        path = asked.path.removeprefix(self.base) if inside else f"outside {asked.path}"
         await self._exchange(self.requests, replace(asked, path=path), scope, receive, send)
 
     async def _elsewhere(self, scope: Any, receive: Any, send: Any) -> None:
