@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from kheish_mcp.capabilities import Exchange
@@ -90,6 +91,16 @@ async def test_silence_in_the_middle_is_a_refusal_that_may_have_been_billed():
 
 async def test_silence_behind_the_end_mark_is_an_end():
     assert await heard_of(coming(b"data: [DONE]\n\n", then_silence=True), leave_s=SHORT) == ([], 0, True)
+
+
+async def test_noise_behind_the_end_mark_does_not_last_for_ever():
+    async def noise() -> AsyncIterator[bytes]:
+        yield b"data: [DONE]\n\n"
+        while True:
+            await anyio.lowlevel.checkpoint()
+            yield b": x\n\n"
+
+    assert await heard_of(noise(), leave_s=SHORT) == ([], 0, True)
 
 
 async def test_an_answer_comes_event_by_event_before_it_is_whole(line: Line, emulator: OpenRouterEmulator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,25 +38,32 @@ async def listen(
     DeadlineExceeded after `idle_s` without a byte. Behind the end mark it waits up to `leave_s` for the connection to
     become free for the next request, and for nothing else.
     """
-    reader, done = Reader(), False
-    while (part := await _next(parts, leave_s if done else idle_s, done)) is not None:
-        for told in () if done else reader.feed(part):
+    reader = Reader()
+    while (part := await _next(parts, idle_s)) is not None:
+        for told in reader.feed(part):
             if isinstance(told, Comment):
                 await alive()
             elif told.data.strip() == DONE:
-                done = True
-                break
+                await _read_out(parts, leave_s)
+                return True
             else:
                 await heard(told.data)
-    return done
+    return False
 
 
-async def _next(parts: AsyncIterator[bytes], seconds: float, done: bool) -> bytes | None:
-    """The next part; None at the end, and after silence behind the end mark."""
+async def _read_out(parts: AsyncIterator[bytes], seconds: float) -> None:
+    """Whatever comes behind the end mark is not heard, but only a connection that was read to its end can serve again."""
+    import httpx2
+
+    with anyio.move_on_after(seconds), suppress(httpx2.HTTPError):
+        async for _ in parts:
+            pass
+
+
+async def _next(parts: AsyncIterator[bytes], seconds: float) -> bytes | None:
+    """The next part; None at the end, DeadlineExceeded after so much silence."""
     with anyio.move_on_after(seconds):
         return await anext(parts, None)
-    if done:
-        return None
     raise DeadlineExceeded(
         f"The provider fell silent for {seconds:g} s in the middle of its answer.",
         hint=PERHAPS_BILLED,
