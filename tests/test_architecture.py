@@ -33,7 +33,16 @@ NEVER = {
     "drivers": {"routes", "catalog", "stores", "sources", "mcp", "mcp_types"},
     "catalog": {"drivers"},
 }
-PARTS_OF_STORES = {"database", "blobs", "disk", "envelope", "job", "processes"}  # what stores are made of
+PARTS_OF_STORES = {
+    "arrival",
+    "asset",
+    "database",
+    "blobs",
+    "disk",
+    "envelope",
+    "job",
+    "processes",
+}  # what stores are made of
 ENTRANCES = {"cli/demo.py"}  # the demo is a client, as a user's host would be
 
 

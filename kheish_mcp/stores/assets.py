@@ -10,27 +10,29 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 import anyio.to_thread
 
 from ..errors import DataLoss, InvalidArgument, Json, JsonObject, MediaRejected, NotFound, ResourceExhausted
-from ..formats import endings_of, extension_of, recognise
-from ..media import Facts, Media, Pcm
-from ..names import file_name, plain
+from ..formats import recognise
+from ..media import Facts, Media
+from .arrival import Arrival
+from .asset import LIVE, asset_of, insert_or_find, new_row
+from .asset import Asset as Asset
 from .blobs import Blobs
-from .database import LOCK, Database, new_id
+from .database import LOCK, Database
 from .disk import locked, make_folder, refusing, sync_folder, write_new
 
 if TYPE_CHECKING:
     from apsw import Connection
 
 MICROPHONE: Final = frozenset({"audio/wav", "audio/webm"})
-LONGEST_LABEL: Final = 200
 MAX_BYTES, MAX_PIXELS = 64 << 20, 100_000_000
 CURSOR: Final = "after-"
 TABLES: Final = """
@@ -58,56 +60,6 @@ TABLES: Final = """
     CREATE INDEX asset_by_blob ON asset (sha256) WHERE deleted_at IS NULL;
     CREATE INDEX asset_deleted ON asset (deleted_at) WHERE deleted_at IS NOT NULL;
 """
-COLUMNS: Final = (
-    "asset_id, owner, media_type, file_name, label, kind, byte_length, sha256, width, height, duration_s,"
-    " pcm_rate, pcm_channels, pcm_bits, created_at, provenance"
-)
-LIVE: Final = f"SELECT {COLUMNS} FROM asset WHERE deleted_at IS NULL"  # noqa: S608 - our own columns
-SAME: Final = (
-    f"{LIVE} AND owner = ? AND media_type = ? AND sha256 = ? AND (pcm_rate, pcm_channels, pcm_bits) IS (?, ?, ?)"
-)
-INSERT: Final = f"INSERT INTO asset ({COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608 - our own columns
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A record: sizes in bytes, pixels and seconds, `created_at` in epoch seconds, `origin` the provenance as JSON."""
-
-    asset_id: str
-    owner: str
-    media_type: str
-    file_name: str
-    label: str
-    kind: str
-    byte_length: int
-    sha256: str
-    width: int | None
-    height: int | None
-    duration_s: float | None
-    pcm: Pcm | None
-    created_at: float
-    origin: str
-
-    @property
-    def uri(self) -> str:
-        """The asset as a resource."""
-        return f"asset://{self.asset_id}"
-
-    @property
-    def extension(self) -> str:
-        """The ending that the bytes deserve, without a dot."""
-        return extension_of(self.media_type)
-
-    @property
-    def provenance(self) -> JsonObject:
-        """Where it comes from."""
-        loaded: JsonObject = json.loads(self.origin)
-        return loaded
-
-    def as_json(self) -> JsonObject:
-        """The asset object of results."""
-        names = ("media_type", "file_name", "byte_length", "sha256", "width", "height", "duration_s")
-        return {"asset_id": self.asset_id, "uri": self.uri, **{name: getattr(self, name) for name in names}}
 
 
 class AssetStore:
@@ -127,6 +79,7 @@ class AssetStore:
         self._lock = state_root / LOCK
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+        self._recognising = anyio.Lock()
 
     async def keep(
         self,
@@ -142,26 +95,49 @@ class AssetStore:
         MediaRejected where declared type and bytes disagree, the type is not taken, or `kind` does not take it;
         ResourceExhausted over the limits. A cancelled caller does not stop it half way.
         """
+        self._check_size(len(media.data))
+        row = partial(new_row, owner=owner, label=label, kind=kind, provenance=provenance or {})
+        return await self._kept(media, partial(self._blobs.keep, media.data), row, kind)
+
+    @asynccontextmanager
+    async def arriving(self) -> AsyncGenerator[Arrival]:
+        """A place for bytes that come piece by piece, gone when the block ends; `keep_arrival` makes an asset of them."""
+        arrival = await anyio.to_thread.run_sync(self._blobs.arrival, self._max_bytes)
+        try:
+            yield arrival
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(arrival.close)
+
+    async def keep_arrival(self, arrival: Arrival, media_type: str, name: str, *, owner: str) -> Asset:
+        """As `keep`, for bytes that have arrived; they are recognised one asset at a time, so that memory is bounded."""
+        row = partial(new_row, owner=owner, label="", kind="file", provenance={"source": "upload"})
+        async with self._recognising:
+            media = Media(await anyio.to_thread.run_sync(arrival.path.read_bytes), media_type, name)
+            return await self._kept(media, partial(self._blobs.adopt, arrival), row, "file")
+
+    async def _kept(
+        self, media: Media, put: Callable[[], str], record: Callable[[Media, Facts, str], Asset], kind: str
+    ) -> Asset:
+        """Recognises the bytes, has `put` bring them to disk, then inserts the record, all of it or nothing."""
         with anyio.CancelScope(shield=True):
-            self._check_size(media)
             facts = await anyio.to_thread.run_sync(recognise, media)
             self._check(facts, kind)
-            sha256 = await anyio.to_thread.run_sync(self._blobs.keep, media.data)
-            row = _new_row(media, facts, sha256, owner=owner, label=label, kind=kind, provenance=provenance or {})
+            row = record(media, facts, await anyio.to_thread.run_sync(put))
 
-            def record(connection: Connection) -> Asset:
+            def insert(connection: Connection) -> Asset:
                 # A deletion elsewhere may have taken the blob since; it cannot while this transaction runs.
-                if not self._blobs.path(sha256).exists():
-                    self._blobs.keep(media.data)
-                return _insert_or_find(connection, row)
+                if not self._blobs.path(row.sha256).exists():
+                    put()
+                return insert_or_find(connection, row)
 
-            kept = await self._database.write(record)
+            kept = await self._database.write(insert)
         return kept  # noqa: RET504 - to a type checker a scope may swallow what happens in it
 
-    def _check_size(self, media: Media) -> None:
-        if len(media.data) > self._max_bytes:
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
             most = f"At most {self._max_bytes:,} bytes."
-            raise ResourceExhausted(f"{len(media.data):,} bytes are more than an asset may have.", hint=most)
+            raise ResourceExhausted(f"{size:,} bytes are more than an asset may have.", hint=most)
 
     def _check(self, facts: Facts, kind: str) -> None:
         if kind == "microphone_segment" and facts.media_type not in MICROPHONE:
@@ -180,19 +156,18 @@ class AssetStore:
         found = await self._database.rows(f"{LIVE} AND asset_id = ? AND owner = ?", asset_id, owner)
         if not found:
             raise NotFound("There is no such asset.", hint="`kheish-daemon assets list` shows them.")
-        return _asset(found[0])
+        return asset_of(found[0])
 
     async def read(self, asset: Asset) -> Media:
         """The bytes, checked against length and digest; DataLoss names the asset."""
-        try:
+        with _naming(asset):
             data = await anyio.to_thread.run_sync(self._blobs.read, asset.sha256, asset.byte_length)
-        except DataLoss as loss:
-            raise DataLoss(
-                f"{asset.uri} is damaged: {loss.message}",
-                hint="`kheish-daemon assets verify` lists every damaged asset.",
-                details={"uri": asset.uri},
-            ) from None
         return Media(data, asset.media_type, asset.file_name, asset.pcm)
+
+    async def open(self, asset: Asset) -> BinaryIO:
+        """The bytes as a file that was just checked, and is the caller's to close; the refusals of `read`."""
+        with _naming(asset):
+            return await anyio.to_thread.run_sync(self._blobs.open, asset.sha256, asset.byte_length)
 
     async def path_of(self, asset: Asset) -> Path:
         """A read-only file of the asset's own name, for programs on this machine; the refusals of `read`."""
@@ -212,7 +187,7 @@ class AssetStore:
             query = f"{LIVE} AND owner = ? AND number < ? ORDER BY number DESC LIMIT ?"
             return list(connection.execute(query, (owner, before, limit + 1)))
 
-        found = [_asset(row) for row in await self._database.read(work)]
+        found = [asset_of(row) for row in await self._database.read(work)]
         shown = tuple(found[:limit])
         return shown, shown[-1].asset_id.replace("asset-", CURSOR) if len(found) > limit else None
 
@@ -249,7 +224,7 @@ class AssetStore:
     async def verify(self) -> tuple[int, tuple[str, ...]]:
         """Reads every asset: how many there are, and the ids of the damaged ones."""
         damaged = []
-        assets = [_asset(row) for row in await self._database.rows(LIVE)]
+        assets = [asset_of(row) for row in await self._database.rows(LIVE)]
         for asset in assets:
             try:
                 await self.read(asset)
@@ -297,42 +272,17 @@ class AssetStore:
         return await (self._database.write if execute else self._database.read)(work)
 
 
-def _new_row(
-    media: Media, facts: Facts, sha256: str, *, owner: str, label: str, kind: str, provenance: Mapping[str, Json]
-) -> Asset:
-    asset_id = new_id("asset")
-    default = f"{facts.kind.value if kind == 'file' else kind}-{asset_id[-6:]}"
-    return Asset(
-        asset_id=asset_id,
-        owner=owner,
-        media_type=facts.media_type,
-        file_name=file_name(media.name, default, facts.extension, endings_of(facts.media_type)),
-        label=plain(label)[:LONGEST_LABEL],
-        kind=kind,
-        byte_length=len(media.data),
-        sha256=sha256,
-        width=facts.width,
-        height=facts.height,
-        duration_s=facts.duration_s,
-        pcm=facts.pcm,
-        created_at=time.time(),
-        origin=json.dumps(dict(provenance)),
-    )
-
-
-def _insert_or_find(connection: Connection, row: Asset) -> Asset:
-    pcm = (row.pcm.rate, row.pcm.channels, row.pcm.bits) if row.pcm else (None, None, None)
-    found = list(connection.execute(SAME, (row.owner, row.media_type, row.sha256, *pcm)))
-    if found:
-        return _asset(found[0])
-    known = (row.asset_id, row.owner, row.media_type, row.file_name, row.label, row.kind, row.byte_length, row.sha256)
-    connection.execute(INSERT, (*known, row.width, row.height, row.duration_s, *pcm, row.created_at, row.origin))
-    return row
-
-
-def _asset(row: tuple[Any, ...]) -> Asset:
-    values = [*row[:11], Pcm(*row[11:14]) if row[11] is not None else None, *row[14:]]
-    return Asset(*values)
+@contextmanager
+def _naming(asset: Asset) -> Generator[None]:
+    """A loss inside says which asset it is."""
+    try:
+        yield
+    except DataLoss as loss:
+        raise DataLoss(
+            f"{asset.uri} is damaged: {loss.message}",
+            hint="`kheish-daemon assets verify` lists every damaged asset.",
+            details={"uri": asset.uri},
+        ) from None
 
 
 def _is_named(connection: Connection, name: str) -> bool:
