@@ -19,7 +19,7 @@ from kheish_mcp.daemon import Daemon, open_daemon
 from kheish_mcp.mcp_server import Face, KheishServer
 from kheish_mcp.settings import Address, Settings
 from kheish_mcp.stores.tokens import TokenStore
-from kheish_mcp.transports.access import Access
+from kheish_mcp.transports.access import Access, Issuer
 from kheish_mcp.transports.guards import Names
 from kheish_mcp.transports.http import App, make_app
 from kheish_mcp.transports.limits import Limits
@@ -88,6 +88,7 @@ async def opened_site(
     limits: Limits | None = None,
     front: Front | None = None,
     names: tuple[str, ...] = (),
+    issuer: Issuer | None = None,
     server: Callable[[Face], KheishServer] = KheishServer,
     **options: Any,
 ) -> AsyncGenerator[Site]:
@@ -96,7 +97,7 @@ async def opened_site(
     settings = Settings.load(env, cwd=cwd, transport="http", **options)
     async with open_daemon(settings) as daemon, anyio.create_task_group() as group:
         tokens = TokenStore(daemon.database)
-        access = Access(tokens)
+        access = Access(tokens, issuer)
         await access.check_bind("127.0.0.1")
         app = make_app(daemon, access, Names(names), limits=limits, server=server)
         sockets = listen_on(Address("127.0.0.1", 0))

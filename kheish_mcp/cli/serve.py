@@ -36,6 +36,8 @@ def serve(  # noqa: PLR0913 - one parameter for each option
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The certificate chain, to serve https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's key.")] = None,
+    oauth_issuer: Annotated[str, typer.Option(help="The OAuth issuer whose tokens are taken too.")] = "",
+    oauth_audience: Annotated[str, typer.Option(help="The audience that its tokens must be for.")] = "",
 ) -> None:
     """Serve until the client goes away, or until a signal comes."""
     frame: Frame = ctx.obj
@@ -52,7 +54,9 @@ def serve(  # noqa: PLR0913 - one parameter for each option
     if transport == "stdio":
         awaited(_over_stdio, settings, strict)
     else:
-        place = _Place(tuple(allowed_host or ()), root_path, tuple(trust_proxy or ()), tls_cert, tls_key)
+        proxies = tuple(trust_proxy or ())
+        oauth = (oauth_issuer, oauth_audience)
+        place = _Place(tuple(allowed_host or ()), root_path, proxies, tls_cert, tls_key, oauth)
         awaited(_over_http, settings, strict, place)
 
 
@@ -65,6 +69,7 @@ class _Place:
     proxies: tuple[str, ...]
     certificate: Path | None
     key: Path | None
+    oauth: tuple[str, str]
 
 
 async def _over_stdio(settings: Settings, strict: bool) -> None:
@@ -90,6 +95,7 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
     from ..transports.guards import Names
     from ..transports.http import make_app
     from ..transports.limits import Limits
+    from ..transports.oauth import ResourceServer
     from ..transports.serving import Front, listen_on, make_server, serve_http, stopping_on_signals
 
     record_serve(settings)
@@ -98,7 +104,7 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
     async with open_daemon(settings) as daemon:
         if strict:
             _insist(daemon)
-        access = Access(TokenStore(daemon.database))
+        access = Access(TokenStore(daemon.database), ResourceServer(*place.oauth) if any(place.oauth) else None)
         # A name that strangers reach it by counts as much as an address that they do.
         await access.check_bind(next((name for name in names if not is_loopback(name)), settings.bind.host))
         limits = Limits()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 from urllib.parse import urlencode
 
-from ..errors import FailedPrecondition, KheishError, PermissionDenied, Unauthenticated
+from ..errors import FailedPrecondition, JsonObject, KheishError, PermissionDenied, Unauthenticated
 from ..principals import LOCAL, Principal
 from ..stores.database import Database
 from ..stores.tokens import TokenStore
@@ -30,13 +30,16 @@ class Issuer(Protocol):
     def metadata_url(self, base_url: str) -> str:
         """Where a client reads how to get a token, for a server that is reached at `base_url`."""
 
+    def metadata(self, base_url: str) -> JsonObject:
+        """What it reads there."""
+
 
 class Access:
     """Judges each request by its Authorization header alone; nobody gets in without one until `check_bind` says so."""
 
     def __init__(self, tokens: TokenStore, issuer: Issuer | None = None) -> None:
         self._tokens = tokens
-        self._issuer = issuer
+        self.issuer = issuer
         self._is_open = False
 
     async def check_bind(self, host: str) -> None:
@@ -44,8 +47,8 @@ class Access:
 
         An open address closes by itself as soon as there is a token, and opens again with the last one.
         """
-        self._is_open = is_loopback(host) and self._issuer is None
-        if is_loopback(host) or self._issuer is not None:
+        self._is_open = is_loopback(host) and self.issuer is None
+        if is_loopback(host) or self.issuer is not None:
             return
         if all(token.is_over for token in await self._tokens.list()):
             raise FailedPrecondition(
@@ -68,8 +71,8 @@ class Access:
         token = await self._tokens.verify(given.strip())
         if token is not None:
             return Principal(token.token_id, at_hand=False, scope=token.scope)
-        if self._issuer is not None:
-            return await self._issuer.judge(given.strip())
+        if self.issuer is not None:
+            return await self.issuer.judge(given.strip())
         raise invalid_token("The token is unknown, revoked or expired.")
 
     def challenge(self, refusal: KheishError, base_url: str) -> str:
@@ -84,8 +87,8 @@ class Access:
             shown |= {"error": "insufficient_scope", "scope": str(refusal.details.get("needed_scope", "read"))}
         if "error" in shown:
             shown["error_description"] = refusal.message
-        if self._issuer is not None:
-            shown["resource_metadata"] = self._issuer.metadata_url(base_url)
+        if self.issuer is not None:
+            shown["resource_metadata"] = self.issuer.metadata_url(base_url)
         return "Bearer " + ", ".join(f'{name}="{_quotable(value)}"' for name, value in shown.items())
 
 

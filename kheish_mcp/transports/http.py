@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +23,8 @@ from .gate import Gate, Guarded, principal_of
 from .guards import NameGuard, Names, Patience
 from .health import Health
 from .limits import Limits
+from .oauth import PLACES
+from .scoped import Scoped
 from .served import Served
 
 LAST_WORDS_S: Final = 2.0
@@ -79,7 +81,7 @@ def make_app(
         async with conversations.open():
             yield
 
-    routes = _routes(conversations, gate, health)
+    routes = [*_routes(conversations, gate, health), *_sign_in(access)]
     inner = Starlette(routes=routes, exception_handlers={KheishError: refuse}, lifespan=lifespan)
     app = App(daemon, conversations, Patience(NameGuard(inner, names), limits), limits.grace_s)
     return app
@@ -87,12 +89,24 @@ def make_app(
 
 def _routes(conversations: Conversations, gate: Gate, health: Health) -> Sequence[BaseRoute]:
     return (
-        Route("/mcp", Guarded(gate, conversations.over_streamable)),
+        Route("/mcp", Guarded(gate, Scoped(conversations.over_streamable, gate.challenge))),
         Route("/sse", Guarded(gate, conversations.over_sse), methods=["GET"]),
         Route("/messages/", Guarded(gate, conversations.post_message)),
         Route("/healthz", health.alive),
         Route("/readyz", health.ready),
     )
+
+
+def _sign_in(access: Access) -> Sequence[BaseRoute]:
+    """Where clients read how to get a token of the issuer, if there is one."""
+    issuer = access.issuer
+    if issuer is None:
+        return ()
+
+    async def metadata(request: Request) -> Response:
+        return JSONResponse(issuer.metadata(base_url_of(request)), headers={"Cache-Control": "no-store"})
+
+    return tuple(Route(place, metadata) for place in PLACES)
 
 
 def _caller(ctx: Context) -> Principal:

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from ..errors import ConfigError, JsonObject, PermissionDenied, Unauthenticated
 from ..principals import SCOPES, Principal, Scope
@@ -89,9 +88,12 @@ class ResourceServer:
         return self.audience if self.audience in own else f"{base}/mcp"
 
     def metadata_url(self, base_url: str) -> str:
-        """Where `metadata` is served: the well-known path stands before the resource's own (RFC 9728, 3.1)."""
-        parts = urlsplit(self.resource(base_url))
-        return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
+        """Where `metadata` is served: below `base_url`, so that a proxy that knows only our path finds it too.
+
+        Without a path in `base_url` this is the place of RFC 9728, 3.1; a client takes any from WWW-Authenticate.
+        """
+        base = base_url.rstrip("/")
+        return base + WELL_KNOWN + self.resource(base).removeprefix(base).rstrip("/")
 
     def metadata(self, base_url: str) -> JsonObject:
         """The protected-resource metadata (RFC 9728): what this is, who gives tokens for it, and which scopes they have."""
