@@ -6,9 +6,10 @@ import json
 import struct
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
 JOBS_EACH: Final = 50
-LARGEST: Final = 512 << 20
+LARGEST, LARGEST_HEAD, MOST_BLOBS = 512 << 20, 16 << 20, 16
 HEAD: Final = struct.Struct(">II")
 LENGTH: Final = struct.Struct(">Q")
+# How a child's death and a child's nonsense show.
+BROKEN: Final = (
+    OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.IncompleteRead, anyio.ClosedResourceError,
+    ValueError, KeyError, TypeError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,9 @@ class Workers:
     """
 
     size: int = 2
-    _idle: list[Worker] = field(default_factory=list)
-    _turns: anyio.CapacityLimiter | None = None
+    command: Sequence[str] = (sys.executable, "-I", "-m", "kheish_mcp.crafts")
+    _idle: list[Worker] = field(default_factory=list, init=False)
+    _turns: anyio.CapacityLimiter | None = field(default=None, init=False)
 
     async def run(self, craft: str, parameters: Mapping[str, Json], *blobs: bytes, timeout: float = 30.0) -> Made:  # noqa: ASYNC109 - the child is killed by it, not only left
         """What `craft` makes of the blobs.
@@ -71,7 +78,7 @@ class Workers:
         if self._turns is None:
             self._turns = anyio.CapacityLimiter(self.size)
         async with self._turns:
-            worker = self._idle.pop() if self._idle else await _start()
+            worker = await self._next()
             try:
                 with anyio.fail_after(timeout):
                     made = await _ask(worker.process, craft, parameters, blobs)
@@ -80,7 +87,7 @@ class Workers:
                 raise DeadlineExceeded(
                     f"{craft} took longer than {timeout:.0f} s and was stopped.", hint="Send something simpler."
                 ) from None
-            except (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.IncompleteRead):
+            except BROKEN:
                 await worker.end()
                 raise MediaRejected(
                     f"{craft} could not be done within the limits of memory and time.", hint="Send something smaller."
@@ -98,6 +105,15 @@ class Workers:
         while self._idle:
             await self._idle.pop().end()
 
+    async def _next(self) -> Worker:
+        """A child that is alive: one may have died since its last job, which the next one must not pay for."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.process.returncode is None:
+                return worker
+            await worker.end()
+        return await _start(self.command)
+
     async def _put_back(self, worker: Worker) -> None:
         worker.done += 1
         if worker.done >= JOBS_EACH:
@@ -106,14 +122,15 @@ class Workers:
             self._idle.append(worker)
 
 
-async def _start() -> Worker:
+async def _start(command: Sequence[str]) -> Worker:
     folder = tempfile.TemporaryDirectory(prefix="kheish-worker-")
     try:
         process = await anyio.open_process(
-            [sys.executable, "-I", "-m", "kheish_mcp.crafts"],
+            command,
             cwd=folder.name,
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TMPDIR": folder.name},
-            stderr=-3,  # subprocess.DEVNULL
+            stderr=DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the daemon, which ends its children itself
         )
     except OSError:
         folder.cleanup()
@@ -124,35 +141,47 @@ async def _start() -> Worker:
 async def _ask(
     process: Process, craft: str, parameters: Mapping[str, Json], blobs: tuple[bytes, ...]
 ) -> Made | KheishError:
-    """One job over the child's pipes; reading and writing go side by side, so that neither pipe can fill up."""
-    assert process.stdin is not None
-    assert process.stdout is not None
+    """One job over the child's pipes; raises one of `BROKEN` where the child dies or answers nonsense.
+
+    Reading and writing go side by side, so that neither pipe can fill up. A failure is carried out of the task group by
+    hand: the group would wrap it.
+    """
+    failure: Exception | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(_send, process, framed({"craft": craft, "parameters": dict(parameters)}, blobs))
         try:
-            head, made = await _receive(process)
-        except BaseException:
+            return _answer(*await _receive(process))
+        except BROKEN as error:
+            failure = error
+        finally:
             group.cancel_scope.cancel()
-            raise
-    if "error" in head:
-        error = head["error"]
-        return from_json(error) if isinstance(error, dict) else Unavailable("A worker failed.")
-    facts = head.get("facts")
-    return Made(facts if isinstance(facts, dict) else {}, made)
+    raise failure or anyio.EndOfStream
+
+
+def _answer(head: Any, made: tuple[bytes, ...]) -> Made | KheishError:
+    if "error" not in head:
+        return Made(dict(head["facts"]), made)
+    refusal = from_json(head["error"])
+    return MediaRejected(refusal.message, hint=refusal.hint) if head["rejected"] else refusal
 
 
 async def _send(process: Process, parts: list[bytes]) -> None:
+    """Writes the parts; a child that no longer reads says why, or dies, on its other pipe."""
     assert process.stdin is not None
-    for part in parts:
-        await process.stdin.send(part)
+    with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        for part in parts:
+            await process.stdin.send(part)
 
 
-async def _receive(process: Process) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+async def _receive(process: Process) -> tuple[Any, tuple[bytes, ...]]:
+    """The JSON head and the blobs of one answer, within bounds: the child has had a stranger's bytes in its hands."""
     from anyio.streams.buffered import BufferedByteReceiveStream
 
     assert process.stdout is not None
     stream = BufferedByteReceiveStream(process.stdout)
     length, count = HEAD.unpack(await stream.receive_exactly(HEAD.size))
+    if length > LARGEST_HEAD or count > MOST_BLOBS:
+        raise anyio.BrokenResourceError
     head = json.loads(await stream.receive_exactly(length))
     sizes = [LENGTH.unpack(await stream.receive_exactly(LENGTH.size))[0] for _ in range(count)]
     if sum(sizes) > LARGEST:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import struct
 import sys
+from contextlib import suppress
 from typing import BinaryIO
 
 from ..errors import JsonObject, KheishError, MediaRejected
@@ -14,11 +16,12 @@ from . import craft
 
 HEAD = struct.Struct(">II")
 LENGTH = struct.Struct(">Q")
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 # A picture of 100 megapixels takes 400 MB once decoded, and an edit holds two.
 MEMORY = 1536 << 20
+JOB_CPU_S = 400
 LIMITS = (
     (resource.RLIMIT_AS, MEMORY),
-    (resource.RLIMIT_CPU, 600),
     (resource.RLIMIT_FSIZE, 64 << 20),
     (resource.RLIMIT_NOFILE, 64),
     (resource.RLIMIT_CORE, 0),
@@ -31,13 +34,29 @@ def main() -> None:
         hard = resource.getrlimit(limit)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (bound, bound))
+    _leave_the_network()
     wire = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not print into the answer
     while head := sys.stdin.buffer.read(HEAD.size):
         _serve(head, sys.stdin.buffer, wire)
 
 
+def _leave_the_network() -> None:
+    """Moves to a network of its own with nothing in it, where the system lets a process do so (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).unshare(CLONE_NEWUSER | CLONE_NEWNET)
+
+
+def _bound_this_job() -> None:
+    """Processor time counts from the process's start, and each job has its own share."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    wanted = round(used.ru_utime + used.ru_stime) + JOB_CPU_S
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
 def _serve(head: bytes, source: BinaryIO, wire: BinaryIO) -> None:
+    _bound_this_job()
     length, count = HEAD.unpack(head)
     job = json.loads(source.read(length))
     sizes = [LENGTH.unpack(source.read(LENGTH.size))[0] for _ in range(count)]
@@ -47,9 +66,10 @@ def _serve(head: bytes, source: BinaryIO, wire: BinaryIO) -> None:
         facts, made_blobs = craft(job["craft"])(job["parameters"], blobs)
         made = {"facts": facts}, made_blobs
     except KheishError as refusal:
-        made = {"error": refusal.as_json()}, ()
+        made = {"error": refusal.as_json(), "rejected": isinstance(refusal, MediaRejected)}, ()
     except MemoryError:
-        made = {"error": MediaRejected("It needs more memory than it may have.", hint="Send less.").as_json()}, ()
+        large = MediaRejected("It needs more memory than it may have.", hint="Send less.")
+        made = {"error": large.as_json(), "rejected": True}, ()
     _answer(wire, *made)
 
 
