@@ -11,7 +11,7 @@ from .discovery import Discoveries
 from .drivers import DRIVERS, flags_by_driver, open_driver
 from .drivers.http import Endpoint
 from .errors import ConfigError, KheishError, NotFound
-from .routes import Route, Routes, builtin_routes, read_routes
+from .routes import Route, Routes, builtin_routes, read_routes, with_address
 from .secret import Secret
 from .settings import Settings
 from .stores.auth import AuthStore
@@ -74,7 +74,8 @@ class Inventories:
     def _routes(self) -> Routes:
         settings = self.settings
         if settings.routes_file is not None:
-            return read_routes(settings.routes_file, drivers=flags_by_driver(), default_route=settings.default_route)
+            routes = read_routes(settings.routes_file, drivers=flags_by_driver(), default_route=settings.default_route)
+            return with_address(routes, settings.openrouter_base_url)
         has_key, has_slot = settings.openrouter_api_key is not None, self._has_slot("openrouter.primary")
         return builtin_routes(
             openrouter=has_key or has_slot,

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -251,6 +251,21 @@ def _with_path(base_url: str, driver: str) -> str:
     return trimmed if urlsplit(trimmed).path else trimmed + PATHS.get(driver, "")
 
 
+def with_address(routes: Routes, base_url: str | None) -> Routes:
+    """The routes with `base_url` in place of OpenRouter's own address; ConfigError where it cannot be meant.
+
+    A route that names its own keeps it.
+    """
+    if base_url is None:
+        return routes
+    address = _address(base_url)
+    moved = (
+        replace(route, base_url=address) if route.driver == "openrouter" and route.base_url is None else route
+        for route in routes.routes
+    )
+    return replace(routes, routes=tuple(moved))
+
+
 def builtin_routes(
     *, openrouter: bool, base_url: str | None = None, by_slot: bool = False, default_route: str | None = None
 ) -> Routes:
@@ -270,9 +285,13 @@ def builtin_routes(
     return Routes(tuple(ordered), ordered[0].route_id)
 
 
-def _openrouter(base_url: str | None, *, by_slot: bool) -> Route:
-    if base_url is not None and not is_url(base_url):
+def _address(base_url: str) -> str:
+    if not is_url(base_url):
         raise ConfigError("OPENROUTER_BASE_URL is not an absolute http(s) URL.", hint="Such as https://host/api/v1.")
+    return _with_path(base_url, "openrouter")
+
+
+def _openrouter(base_url: str | None, *, by_slot: bool) -> Route:
     return Route(
         "openrouter",
         "openrouter",
@@ -280,5 +299,5 @@ def _openrouter(base_url: str | None, *, by_slot: bool) -> Route:
         "any",
         auth_ref="openrouter.primary" if by_slot else None,
         api_key_env=None if by_slot else "OPENROUTER_API_KEY",
-        base_url=_with_path(base_url, "openrouter") if base_url is not None else None,
+        base_url=_address(base_url) if base_url is not None else None,
     )

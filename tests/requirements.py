@@ -53,15 +53,43 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         "A selector may begin with the route's id.",
         ("test_selectors.py::test_the_prefix_never_reaches_the_model",),
     ),
-    Requirement("R09", "runtime set-model takes a selector."),
-    Requirement("R10", "sessions input takes a route, a model and a text, with files attached."),
+    Requirement(
+        "R09",
+        "runtime set-model takes a selector.",
+        (
+            "test_seed_page.py::test_every_command_of_the_page_works_as_printed",
+            "test_cli_runtime.py::test_set_model_takes_a_selector_and_is_there_for_the_next_command",
+        ),
+    ),
+    Requirement(
+        "R10",
+        "sessions input takes a route, a model and a text, with files attached.",
+        (
+            "test_seed_page.py::test_every_command_of_the_page_works_as_printed",
+            "test_cli_sessions.py::test_files_and_assets_reach_the_wire_in_the_order_of_the_command_line",
+        ),
+    ),
     Requirement(
         "R11",
         "provider means the route id, and the model reaches the backend without it.",
         ("test_openrouter_tools.py::test_the_route_s_prefix_never_reaches_the_wire",),
     ),
-    Requirement("R12", "Text runs."),
-    Requirement("R13", "Vision runs with attached images, on models that see."),
+    Requirement(
+        "R12",
+        "Text runs.",
+        (
+            "test_cli_sessions.py::test_an_answer_is_one_json_object_and_the_session_goes_on",
+            "test_ask_model.py::test_a_question_is_answered",
+        ),
+    ),
+    Requirement(
+        "R13",
+        "Vision runs with attached images, on models that see.",
+        (
+            "test_cli_sessions.py::test_files_and_assets_reach_the_wire_in_the_order_of_the_command_line",
+            "test_agent.py::test_a_picture_for_a_model_that_does_not_see_is_refused_with_those_that_do",
+        ),
+    ),
     Requirement("R14", "generate_image.", ("test_stdio_tools.py::test_three_pictures_asked_are_three_pictures_kept",)),
     Requirement("R15", "edit_image.", ("test_stdio_tools.py::test_every_tool_works",)),
     Requirement("R16", "generate_audio.", ("test_stdio_tools.py::test_every_tool_works",)),

@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from kheish_mcp.drivers import DRIVERS, flags_by_driver
 from kheish_mcp.errors import ConfigError
 from kheish_mcp.route_keys import FLAGS, LIMITS, MODEL_KEYS, MODELS, ROUTE, SLOT, TOP
-from kheish_mcp.routes import LARGEST, PATHS, Limits, Route, Routes, builtin_routes, parse_routes, read_routes
+from kheish_mcp.routes import (
+    LARGEST,
+    PATHS,
+    Limits,
+    Route,
+    Routes,
+    builtin_routes,
+    parse_routes,
+    read_routes,
+    with_address,
+)
 from kheish_mcp.secret import Secret
 from kheish_mcp.stores.envelope import NAME
 
@@ -505,6 +515,28 @@ def test_what_was_written_is_what_is_read(written: dict[str, tuple[dict[str, Any
         assert route.models == {key: tuple(v) if isinstance(v, list) else (v,) for key, v in models.items()}
         assert route.limits.max_concurrency == table.get("limits", {}).get("max_concurrency", 8)
         assert (route.auth_ref, route.api_key_env) == (table.get("auth_ref"), table.get("api_key_env"))
+
+
+def test_another_address_replaces_only_the_one_that_a_route_does_not_name():
+    text = """
+default_route = "a"
+[routes.a]
+driver = "openrouter"
+default_model = "v/m"
+[routes.b]
+driver = "openrouter"
+default_model = "v/m"
+base_url = "http://127.0.0.1:1"
+[routes.c]
+driver = "local"
+"""
+    moved = with_address(parsed(text), "http://127.0.0.1:9")
+    assert [route.base_url for route in moved.routes] == [
+        "http://127.0.0.1:9/api/v1", "http://127.0.0.1:1/api/v1", None,
+    ]  # fmt: skip
+    assert with_address(parsed(text), None) == parsed(text)
+    with pytest.raises(ConfigError):
+        with_address(parsed(text), f"https://u:{SPY}@host")
 
 
 def told(text: str) -> str:
