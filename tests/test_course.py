@@ -129,6 +129,17 @@ async def test_a_cancel_reaches_the_work_and_is_no_failure():
     assert ended.is_set()
 
 
+async def test_a_result_that_has_come_is_not_lost_to_a_cancel_of_that_moment():
+    with anyio.CancelScope() as scope:
+
+        async def work() -> str:
+            scope.cancel()
+            return "whole"
+
+        came = await Waiting().course().told(work, BEAT)
+    assert came == "whole"
+
+
 async def test_who_cannot_be_told_stops_nothing():
     heard = anyio.Event()
 

@@ -571,6 +571,13 @@ async def test_more_than_the_limit_is_not_kept():
         assert (await refused(line, Unavailable, billed=True, largest=999)).remains == ()
 
 
+async def test_an_answer_that_has_come_is_read_also_for_who_has_left():
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        read = await Answer(b'"' + b"x" * PARSE_IN_THREAD + b'"', "application/json", None).json()
+    assert read == "x" * PARSE_IN_THREAD
+
+
 async def test_whatever_refuses_an_answer_from_here_on_carries_it():
     got = Answer(b"a body", "application/json", None)
     for raised, remains in ((InvalidArgument("No."), (b"a body",)), (DataLoss("No.", remains=(b"x",)), (b"x",))):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,8 @@ PARSE_IN_THREAD: Final = 1 << 20
 GENERATION: Final = "x-generation-id"
 LONGEST_ID: Final = 200
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -41,7 +44,7 @@ class Answer:
         """The body as JSON; Unavailable where it is none. A large one is parsed in a thread."""
         try:
             if len(self.body) > PARSE_IN_THREAD:
-                return await anyio.to_thread.run_sync(_parse, self.body)
+                return await to_end(partial(_parse, self.body))
             return _parse(self.body)
         except (ValueError, RecursionError):
             raise malformed("The provider's answer is not JSON.", self.body) from None
@@ -54,6 +57,13 @@ class Answer:
         except KheishError as refusal:
             refusal.remains = refusal.remains or (self.body,)
             raise
+
+
+async def to_end(work: Callable[[], T]) -> T:
+    """The result of work in a thread on what has come, also for a call that is cancelled meanwhile: it is paid for."""
+    with anyio.CancelScope(shield=True):
+        result = await anyio.to_thread.run_sync(work)
+    return result  # noqa: RET504 - a scope may swallow an exception, as a type checker sees it
 
 
 async def whole(

@@ -75,6 +75,7 @@ class Course:
                 result = await work()
             except Exception as error:  # passed on below: out of the group it would come wrapped in another one
                 failure = error
+            group.cancel_scope.shield = True  # what has come is not lost to whoever leaves at this very moment
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure

@@ -12,6 +12,7 @@ import anyio.to_thread
 from ..capabilities import Exchange, Generation, SpeechRequest, nobody_listens
 from ..conversation import ChatRequest, Reply
 from ..errors import DeadlineExceeded, Json, JsonObject, KheishError, NotFound, Unavailable
+from .answers import to_end
 from .http import Line
 from .openrouter_assembly import UNPRICED, Assembly
 from .openrouter_chat import encode_chat, routing
@@ -61,7 +62,7 @@ class Talk:
         body, ignored = await anyio.to_thread.run_sync(self._encode, model, request, preferences)
         assembly = Assembly(model)
         broken = await self._heard(body, assembly, exchange, said)
-        drawn = await anyio.to_thread.run_sync(assembly.pictures)
+        drawn = await to_end(assembly.pictures)
         pictures = [await self._fetched(picture) if picture.url else picture for picture in drawn]
         media = tuple(picture.media for picture in pictures if picture.media is not None)
         troubles = tuple(picture.trouble for picture in pictures if picture.trouble)
@@ -73,7 +74,7 @@ class Talk:
         provider, ignored = routing(self._line.endpoint.preferences)
         assembly = Assembly(model)
         broken = await self._heard(encode_sound(manner, model, request, provider), assembly, exchange, nobody_listens)
-        data, missing = await anyio.to_thread.run_sync(assembly.sound)
+        data, missing = await to_end(assembly.sound)
         media, told = decode_sound(manner, data, request, assembly.transcript)
         return Generation(
             (media,),
@@ -91,7 +92,7 @@ class Talk:
         try:
             return await self._filled(body, assembly, exchange, said)
         except KheishError as refusal:
-            refusal.remains = refusal.remains or await anyio.to_thread.run_sync(assembly.remains)
+            refusal.remains = refusal.remains or await to_end(assembly.remains)
             if isinstance(refusal, NotFound) and SENSES.search(refusal.message):
                 refusal.hint = OTHER_SENSES
             raise

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import anyio.to_thread
+from functools import partial
 
 from ..errors import DataLoss, Json, KheishError, Unavailable
 from ..media import Kind, Media
-from .answers import Answer
+from .answers import Answer, to_end
 from .http import Line
 from .openrouter_codec import Picture, as_declared, decode_pictures
 from .refusals import PERHAPS_BILLED, malformed
@@ -63,7 +62,7 @@ class Receipts:
 
         DataLoss where no picture decodes, Unavailable where none came.
         """
-        named = await anyio.to_thread.run_sync(decode_pictures, decoded)
+        named = await to_end(partial(decode_pictures, decoded))
         return _sorted([await self.fetched(picture) if picture.url else picture for picture in named])
 
     async def fetched(self, picture: Picture) -> Picture:
