@@ -21,19 +21,25 @@ async def nobody_listens(*_: object) -> None:
     """The default witness of an exchange."""
 
 
+def nobody_minds() -> None:
+    """The default of a hook that nobody waits for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """What a driver tells while it works: each hook is awaited at that very point, so that a row can be written first.
 
     `sent()` right before the request's bytes leave; `responded(generation_id)` when an answer's headers are there;
     `again()` when that answer was a refusal that cost nothing and the request will be sent once more;
-    `progress(sentence)` now and then. A driver that talks to nobody calls none of them.
+    `progress(sentence)` now and then; `arrived()`, at once and without waiting, when a whole result is there, which no
+    cancellation may tear any more. A driver that talks to nobody calls none of them.
     """
 
     sent: Callable[[], Awaitable[None]] = nobody_listens
     responded: Callable[[str | None], Awaitable[None]] = nobody_listens
     progress: Callable[[str], Awaitable[None]] = nobody_listens
     again: Callable[[], Awaitable[None]] = nobody_listens
+    arrived: Callable[[], None] = nobody_minds
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +307,10 @@ class Driver(ABC):
 
     async def check_key(self) -> KeyStanding | None:
         """Asks the provider, at no cost, whether it takes the key; None where nobody is to ask. Refuses as any request does."""
+        return None
+
+    async def cost_of(self, generation_id: str) -> float | None:
+        """USD that a generation cost by the provider's books; None where it keeps none. NotFound until it is recorded."""
         return None
 
     async def close(self) -> None:  # noqa: B027 - most drivers hold nothing open

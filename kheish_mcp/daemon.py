@@ -16,6 +16,7 @@ from .inventory import Inventories, Inventory
 from .listeners import Listeners
 from .runtime import runtime_view
 from .settings import Settings
+from .settler import Settler
 from .sources.references import References
 from .sources.web import Web
 from .sources.workspace import Workspace
@@ -141,5 +142,6 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
         await parts.jobs.open()
         daemon = Daemon(settings, database, parts, inventories, inventory)
         group.start_soon(daemon.watch)
+        group.start_soon(Settler(parts.ledger, lambda: daemon.parts.catalog).run)
         group.start_soon(daemon.discover)
         yield daemon

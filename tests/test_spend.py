@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from kheish_mcp.capabilities import Exchange, Generation, ImageGeneration
@@ -154,3 +155,38 @@ async def test_a_quarantine_that_cannot_be_written_leaves_the_provider_s_own_ref
         await spent(call, ask)
     assert (caught.value.hint, caught.value.details) == ("Look.", {})
     assert "kept aside" in caplog.text
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_stop_tears_no_answer_that_is_there_whole(whole: bool, call: Call, state_root: Path):
+    read: list[bool] = []
+
+    async def ask(model: str, exchange: Exchange) -> Generation:
+        await exchange.sent()
+        await exchange.responded("gen-1")
+        if whole:
+            exchange.arrived()
+        [job] = call.jobs._running.values()
+        job.scope.cancel()
+        await anyio.lowlevel.checkpoint()
+        read.append(True)
+        return Generation((), model)
+
+    if whole:
+        await spent(call, ask)
+    else:
+        with pytest.raises(ValueError, match="not enough values"):
+            await spent(call, ask)
+    assert read == [True] * whole
+    assert (await row(state_root))[0] == "unknown"
+
+
+async def test_a_store_that_fails_between_two_steps_leaves_the_exchange_in_doubt(call: Call, state_root: Path):
+    async def ask(model: str, exchange: Exchange) -> Generation:
+        await exchange.sent()
+        raise ResourceExhausted("The disk of the state root is full.")
+
+    with pytest.raises(ResourceExhausted) as caught:
+        await spent(call, ask)
+    assert caught.value.details["possibly_billed"] is True
+    assert (await row(state_root))[0] == "unknown"

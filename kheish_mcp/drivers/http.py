@@ -253,7 +253,9 @@ class Line:
                 words = said(await beginning(response))
                 outgoing.course.in_json = isinstance(words, dict)
                 raise refusal_of(response.status_code, response.headers, words, self._secrets, self._hints)
-            return await read(response, generation_id)
+            result = await read(response, generation_id)
+            outgoing.course.exchange.arrived()
+            return result
 
     def _remains(self, course: Course) -> tuple[bytes, ...]:
         """What had come of a result before it broke off."""

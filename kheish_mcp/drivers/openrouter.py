@@ -30,6 +30,7 @@ from ..conversation import ChatRequest, Reply, TextGeneration
 from ..errors import InvalidArgument, Json, KheishError
 from .answers import Answer
 from .http import Endpoint, Line
+from .openrouter_books import LOOKUP_S, decode_cost, lookup_path
 from .openrouter_codec import (
     AUDIO_PREFERENCES,
     IMAGE_PREFERENCES,
@@ -249,6 +250,11 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         """GET /key, which any key for inference may ask."""
         answer = await self._line.get_json("/key", deadline_s=self._deadlines.key)
         return decode_standing(await self._received.result(answer))
+
+    async def cost_of(self, generation_id: str) -> float:
+        """GET /generation, which costs nothing itself."""
+        answer = await self._line.get_json(lookup_path(generation_id), deadline_s=LOOKUP_S)
+        return decode_cost(await self._received.result(answer))
 
     async def close(self) -> None:
         """Closes the line."""

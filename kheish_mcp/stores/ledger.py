@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from ..errors import Aborted, Json, JsonObject
@@ -68,6 +69,15 @@ ORDERS: Final[dict[str, str]] = {"day": "1 DESC"} | dict.fromkeys(("route", "mod
 BILLED: Final = "(state IN ('sent', 'responded', 'stored', 'unknown') OR cost_usd IS NOT NULL)"
 SUM: Final = "SELECT ifnull(sum(ifnull(cost_usd, ifnull(estimate_usd, 0.0))), 0.0) FROM exchange"
 RESERVED: Final = f"({BILLED} OR state = 'planned')"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """An exchange that may have been billed, of unknown price, with the provider's id for it."""
+
+    number: int
+    route_id: str
+    generation_id: str
 
 
 class Ledger:
@@ -142,6 +152,14 @@ class Ledger:
         """The provider has said what an exchange cost after it had ended; what was said before stays."""
         query = "UPDATE exchange SET cost_usd = ifnull(cost_usd, ?), updated_at = ? WHERE number = ?"
         await self._database.change(query, cost_usd, time.time(), row)
+
+    async def unsettled(self, since: float) -> tuple[Unsettled, ...]:
+        """The exchanges since an epoch time that are over, and whose price somebody may know by now."""
+        query = (
+            "SELECT number, route_id, generation_id FROM exchange WHERE created_at >= ? AND generation_id IS NOT NULL"
+            " AND cost_usd IS NULL AND state IN ('stored', 'unknown') ORDER BY number"
+        )
+        return tuple(Unsettled(*row) for row in await self._database.rows(query, since))
 
     async def _step(self, row: int, state: str, **values: str | float | None) -> None:
         known = {name: value for name, value in values.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import anyio
@@ -13,18 +13,19 @@ import anyio
 from ..capabilities import Exchange, Generation, Transcript, nobody_listens
 from ..catalog import Backend
 from ..conversation import Reply
-from ..errors import DataLoss, JsonObject, KheishError, MediaRejected
+from ..errors import DataLoss, DeadlineExceeded, JsonObject, KheishError, MediaRejected
 from ..formats import kind_of, recognise
 from ..media import Kind, Media
 from ..stores.assets import Asset
 from ..stores.jobs import Job
+from ..stores.ledger import Ledger
 from .base import Call
 
 log = logging.getLogger(__name__)
 
 G = TypeVar("G", Generation, Transcript, Reply)
 R = TypeVar("R", Generation, Reply)
-KEEPING_S = 30
+KEEPING_S, READING_S = 30, 90
 
 
 async def spend(
@@ -41,29 +42,26 @@ async def spend(
     It waits its turn where the route has as many under way as it may. `alone` says that the job is this exchange, so
     that how the exchange goes is how the job goes.
     """
-    left = False
-
-    async def sent() -> None:
-        nonlocal left
-        await call.ledger.sent(row)
-        left = True
-
-    async def responded(generation_id: str | None) -> None:
-        await call.ledger.responded(row, generation_id)
-
-    async def again() -> None:
-        nonlocal left
-        await call.ledger.again(row)
-        left = False
-
+    steps = _Steps(call.ledger, row)
     try:
-        async with _turn(call, job, backend):
-            answer = await ask(backend.model, Exchange(sent, responded, job.report if alone else nobody_listens, again))
-        return answer if isinstance(answer, Transcript) else await _kept_aside(call, answer)
+        with anyio.CancelScope() as scope:
+
+            def arrived() -> None:
+                # It is paid for: whoever leaves now, it is read to its end and kept.
+                scope.shield, scope.deadline = True, anyio.current_time() + READING_S
+
+            tell = job.report if alone else nobody_listens
+            async with _turn(call, job, backend):
+                answer = await ask(backend.model, Exchange(steps.sent, steps.responded, tell, steps.again, arrived))
+            return answer if isinstance(answer, Transcript) else await _kept_aside(call, answer)
+        raise DeadlineExceeded(
+            f"The answer of route {backend.route_id} came and could not be read within {READING_S} s.",
+            details={"possibly_billed": True},
+        )
     except KheishError as error:
         await _name_remains(call, error)
         # Where it is not said, a store of ours has failed between two steps, and the provider goes on.
-        if error.details.get("possibly_billed", left):
+        if error.details.get("possibly_billed", steps.left):
             error.details["possibly_billed"] = True
             await call.ledger.unknown(row, error.code.value)
         else:
@@ -73,6 +71,26 @@ async def spend(
         with anyio.CancelScope(shield=True):
             await call.ledger.abandon(row)
         raise
+
+
+@dataclass(slots=True)
+class _Steps:
+    """An exchange's row, written a step ahead of whatever happens; `left` says that its request is on its way."""
+
+    ledger: Ledger
+    row: int
+    left: bool = False
+
+    async def sent(self) -> None:
+        await self.ledger.sent(self.row)
+        self.left = True
+
+    async def responded(self, generation_id: str | None) -> None:
+        await self.ledger.responded(self.row, generation_id)
+
+    async def again(self) -> None:
+        await self.ledger.again(self.row)
+        self.left = False
 
 
 @asynccontextmanager
