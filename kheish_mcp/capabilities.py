@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -298,8 +298,11 @@ class Driver(ABC):
             return None
         return flag in card.capabilities
 
-    async def discover(self) -> tuple[ModelCard, ...] | None:
-        """What the provider says now of all its models; None where it has nothing to say. Refuses as any request does."""
+    async def discover(self, drawing: Collection[str] = ()) -> tuple[ModelCard, ...] | None:
+        """What the provider says now of all its models, with all that can be known of those that are used for `drawing`.
+
+        None where it has nothing to say. Refuses as any request does.
+        """
         return None
 
     def learn(self, cards: tuple[ModelCard, ...]) -> None:  # noqa: B027 - what cannot be discovered is not learned

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -75,24 +75,24 @@ class Discoveries:
         lacking = learned is not None and learned.seen_at is None and self._discovery == "required"
         return learned.trouble if learned is not None and lacking else None
 
-    async def refresh(self, drivers: Iterable[Driver]) -> bool:
-        """Asks for what is due of these drivers; whether anything is known otherwise than before."""
+    async def refresh(self, drivers: Mapping[Driver, Collection[str]]) -> bool:
+        """Asks for what is due of these drivers, each with the models that it draws with; whether anything is new."""
         due = [(driver, its) for driver in drivers if (its := self._learned.get(driver)) and its.due_at <= self._now()]
-        return any([await self._renew(driver, its) for driver, its in due])
+        return any([await self._renew(driver, its, drivers[driver]) for driver, its in due])
 
-    async def _renew(self, driver: Driver, learned: Learned) -> bool:
+    async def _renew(self, driver: Driver, learned: Learned, drawing: Collection[str]) -> bool:
         before = learned.seen_at, learned.trouble
         remembered = await anyio.to_thread.run_sync(self._store.recall, learned.base_url)
         if remembered is None or not self._is_fresh(remembered) or remembered.seen_at <= (learned.seen_at or 0.0):
-            remembered = await self._asked(driver, learned)
+            remembered = await self._asked(driver, learned, drawing)
         if remembered is not None:
             self._take_over(driver, learned, remembered)
         return before != (learned.seen_at, learned.trouble)
 
-    async def _asked(self, driver: Driver, learned: Learned) -> Remembered | None:
+    async def _asked(self, driver: Driver, learned: Learned, drawing: Collection[str]) -> Remembered | None:
         """What the provider says now, kept for the other processes and the next start; None where it says nothing."""
         try:
-            cards = await driver.discover()
+            cards = await driver.discover(drawing)
         except KheishError as refusal:
             self._failed(learned, refusal.message)
             return None

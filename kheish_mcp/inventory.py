@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .capabilities import Driver
+from .capabilities import Driver, ImageEdit, ImageGeneration
 from .catalog import Absence, Catalog, Offer
 from .conversation import TextGeneration
 from .discovery import Discoveries
@@ -43,7 +43,7 @@ class Inventories:
         self.workers = workers
         self.discoveries = Discoveries(settings.discovery, ModelStore(settings.state_root))
         self._drivers: dict[tuple[str, Endpoint], Driver] = {}
-        self._in_use: set[Driver] = set()
+        self._in_use: dict[Driver, tuple[str, ...]] = {}
 
     def signature(self) -> tuple[object, ...]:
         """Changes whenever a new look could find something else."""
@@ -69,7 +69,7 @@ class Inventories:
 
     async def discover(self) -> bool:
         """Asks the providers of the drivers in use whose lists are due; whether a new `read` would find something else."""
-        return await self.discoveries.refresh(tuple(self._in_use))
+        return await self.discoveries.refresh(dict(self._in_use))
 
     def _routes(self) -> Routes:
         settings = self.settings
@@ -116,6 +116,7 @@ class Inventories:
 
     def _learned(self, offer: Offer, driver: Driver) -> Offer:
         """The offer of a driver, with when its models were discovered, or the absence where they have to be and were not."""
+        self._in_use[driver] = _drawing(offer, driver)
         lacking = self.discoveries.absence(driver)
         if lacking is not None:
             fix = "look at the network, or set KHEISH_OPENROUTER_MODEL_DISCOVERY to best_effort"
@@ -145,7 +146,6 @@ class Inventories:
         if known is None:
             known = self._drivers[name, endpoint] = open_driver(name, endpoint, self.workers)
             self.discoveries.recall(known, endpoint.base_url)
-        self._in_use.add(known)
         return known
 
     async def close(self) -> None:
@@ -157,3 +157,11 @@ class Inventories:
 def _models(route: Route) -> dict[str, tuple[str, ...]]:
     """The models that a route names by capability flag; its default model is the one for text."""
     return {**route.models, **({TextGeneration.flag: (route.default_model,)} if route.default_model else {})}
+
+
+def _drawing(offer: Offer, driver: Driver) -> tuple[str, ...]:
+    """The models that a route draws with where a call names none."""
+    named = [
+        offer.models.get(kind.flag) or driver.preferred.get(kind.flag, ()) for kind in (ImageGeneration, ImageEdit)
+    ]
+    return tuple(dict.fromkeys(model for models in named for model in models))

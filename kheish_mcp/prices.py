@@ -74,11 +74,14 @@ def _pictures(card: ModelCard, amount: Amount) -> float | None:
 
 
 def _picture(card: ModelCard, amount: Amount) -> float | None:
-    """One picture: by its tier, else at one price for all, else by area, else by tokens."""
+    """One picture: by its tier and quality, else at one price for all, else by area, else by tokens."""
     prices = card.prices
-    tiers = {unit.removeprefix("image_out:"): usd for unit, usd in prices.items() if unit.startswith("image_out:")}
-    if tiers:
-        return tiers.get(amount.tier, max(tiers.values()))
+    variants = [
+        ({*unit.partition(":")[2].split("_")}, usd) for unit, usd in prices.items() if unit.startswith("image_out:")
+    ]
+    if variants:
+        asked = {word for word in (amount.tier, amount.quality) if any(word in words for words, _ in variants)}
+        return max([usd for words, usd in variants if asked <= words] or [usd for _, usd in variants])
     if "image_out" in prices:
         return prices["image_out"]
     if "megapixel_out" in prices:
@@ -189,7 +192,7 @@ def told(prices: Mapping[str, float]) -> str | None:
 def _said(unit: str, usd: float) -> str:
     base, _, tier = unit.partition(":")
     times, words = SAID.get(base, (1, ""))
-    return f"${_money(usd * times)} {words}{f' at {tier.upper()}' if tier else ''}" if words else ""
+    return f"${_money(usd * times)} {words}{f' at {tier.upper().replace('_', ' ')}' if tier else ''}" if words else ""
 
 
 def _money(usd: float) -> str:

@@ -85,17 +85,17 @@ def test_only_openrouter_itself_is_asked_unless_it_is_required(base_url: str, be
 async def test_nobody_is_asked_at_once_then_once_and_then_after_an_hour(
     emulator: OpenRouterEmulator, discoveries: Discoveries, driver: OpenRouter, clock: Clock
 ):
-    assert not await discoveries.refresh([driver])
+    assert not await discoveries.refresh({driver: ()})
     assert gets(emulator) == 0
     clock.time += 2
-    assert await discoveries.refresh([driver])
+    assert await discoveries.refresh({driver: ()})
     assert len(driver.models()) > 20
-    assert not await discoveries.refresh([driver])
+    assert not await discoveries.refresh({driver: ()})
     clock.time += FRESH_S - 3
-    assert not await discoveries.refresh([driver])
+    assert not await discoveries.refresh({driver: ()})
     assert gets(emulator) == 1
     clock.time += FRESH_S * 0.2
-    assert await discoveries.refresh([driver])
+    assert await discoveries.refresh({driver: ()})
     assert gets(emulator) == 2
 
 
@@ -104,7 +104,7 @@ async def test_a_driver_that_is_no_longer_in_use_is_not_asked_for(
     emulator: OpenRouterEmulator, discoveries: Discoveries, clock: Clock
 ):
     clock.time += 2
-    assert not await discoveries.refresh([])
+    assert not await discoveries.refresh({})
     assert emulator.requests == []
 
 
@@ -116,8 +116,8 @@ async def test_another_process_and_the_next_start_know_what_one_has_learned(
     beside = Discoveries("required", ModelStore(state_root), now=clock)
     beside.recall(other, emulator.base_url)
     clock.time += 2
-    await discoveries.refresh([driver])
-    assert await beside.refresh([other])
+    await discoveries.refresh({driver: ()})
+    assert await beside.refresh({other: ()})
     assert gets(emulator) == 1
     assert other.models() == driver.models()
     clock.time += 30 * FRESH_S
@@ -128,7 +128,7 @@ async def test_another_process_and_the_next_start_know_what_one_has_learned(
     assert learned is not None
     assert learned.seen_at == pytest.approx(clock.time - 30 * FRESH_S)
     clock.time += 2
-    assert await started.refresh([late])
+    assert await started.refresh({late: ()})
     assert gets(emulator) == 2
     await late.close()
 
@@ -142,7 +142,7 @@ async def test_a_list_from_the_future_is_used_but_not_believed_to_be_fresh(
     made.recall(driver, emulator.base_url)
     assert [card.id for card in driver.models()] == ["v/m"]
     clock.time += 2
-    assert await made.refresh([driver])
+    assert await made.refresh({driver: ()})
     assert gets(emulator) == 1
     assert len(driver.models()) > 20
 
@@ -153,20 +153,20 @@ async def test_a_failure_keeps_what_is_known_and_is_tried_again_later(
 ):
     emulator.always(faults.status(503, "Down for repairs"), path="/models")
     clock.time += 2
-    assert await discoveries.refresh([driver])
+    assert await discoveries.refresh({driver: ()})
     assert driver.models() == BUILT_IN
     learned = discoveries.of(driver)
     assert learned is not None
     assert "Down for repairs" in (learned.trouble or "")
     assert discoveries.absence(driver) == learned.trouble
-    assert not await discoveries.refresh([driver])
+    assert not await discoveries.refresh({driver: ()})
     clock.time += RETRY_S * 2
     emulator.heal()
-    assert await discoveries.refresh([driver])
+    assert await discoveries.refresh({driver: ()})
     assert (learned.trouble, discoveries.absence(driver)) == (None, None)
     emulator.always(faults.status(503, "Down again"), path="/models")
     clock.time += FRESH_S * 2
-    assert await discoveries.refresh([driver])
+    assert await discoveries.refresh({driver: ()})
     assert learned.trouble is not None
     assert discoveries.absence(driver) is None
     assert len(driver.models()) > 20
@@ -178,7 +178,7 @@ async def test_a_state_root_that_cannot_be_written_costs_only_the_memory(
 ):
     await anyio.Path(state_root).write_text("a file where the folder belongs")
     clock.time += 2
-    assert await discoveries.refresh([driver])
+    assert await discoveries.refresh({driver: ()})
     assert len(driver.models()) > 20
 
 
@@ -220,6 +220,8 @@ async def test_the_daemon_learns_in_the_background_and_its_tools_follow(
             await anyio.to_thread.run_sync(emulator.wait_for, lambda: gets(emulator) == 1)
             while "edit_image" in daemon.inventory.listed:
                 await anyio.lowlevel.checkpoint()
+        paths = [seen.path for seen in emulator.requests]
+        assert paths == ["/models", "/images/models", f"/images/models/{FLASH}/endpoints", *paths[3:]]
         shown = await told(daemon)
         assert shown["state"] == "warning"
         assert FLUX in shown["reasons"][0]

@@ -24,7 +24,7 @@ from kheish_mcp.capabilities import (
 from kheish_mcp.catalog import Absence, Backend, Catalog, Offer
 from kheish_mcp.drivers.http import Endpoint
 from kheish_mcp.drivers.openrouter import BUILT_IN, OpenRouter
-from kheish_mcp.drivers.openrouter_discovery import decode_models, find, indexed, with_image_models
+from kheish_mcp.drivers.openrouter_discovery import decode_models, find, indexed, with_image_models, with_prices
 from kheish_mcp.drivers.openrouter_narrowing import narrowed_picture, narrowed_speech
 from kheish_mcp.errors import InvalidArgument, Json, KheishError, Unavailable
 from kheish_mcp.media import Media
@@ -262,6 +262,52 @@ def test_a_model_that_only_draws_and_is_only_listed_there_is_added():
     assert (text.knobs, drawing.id, drawing.capabilities) == ({}, "vendor/new", ("image_generation",))
 
 
+# What pictures cost
+
+
+def priced(*lines: dict[str, Json] | Json, prices: dict[str, float] | None = None) -> dict[str, float]:
+    """A card's prices after one endpoint with these lines, and one without any."""
+    body: Json = {"endpoints": [{"pricing": [*lines]}, {"pricing": None}, "none"]}
+    return dict(with_prices(ModelCard("v/m", (), prices=prices or {}), body).prices)
+
+
+def line(usd: Json, billable: Json = "output_image", unit: Json = "image", **more: Json) -> dict[str, Json]:
+    """A line of a price list."""
+    return {"billable": billable, "unit": unit, "cost_usd": usd, **more}
+
+
+@pytest.mark.parametrize(
+    ("lines", "prices"),
+    [
+        ([line(0.04)], {"image_out": 0.04}),
+        ([line(0.03), line(0.04)], {"image_out": 0.04}),
+        ([line(0.03, variant="1K"), line(0.12, variant="high_4k")], {"image_out:1k": 0.03, "image_out:high_4k": 0.12}),
+        ([line(0.014, unit="megapixel")], {"megapixel_out": 0.014}),
+        (
+            [line(0.00003, unit="token"), line(5e-6, "input_text", "token")],
+            {"image_token_out": 0.00003, "token_in": 5e-6},
+        ),
+        ([line(0.04), line(0.003, "input_image"), line(0.2, "input_reference")], {"image_out": 0.04, "image_in": 0.2}),
+        ([line(0.04), line(9, unit="furlong"), line(9, "input_font"), line("x"), line(-1), 7], {"image_out": 0.04}),
+        ([line(0)], {"image_out": 0.0}),
+    ],
+)
+def test_the_dearest_of_each_kind_counts(lines: list[dict[str, Json]], prices: dict[str, float]):
+    assert priced(*lines) == prices
+
+
+def test_what_the_endpoints_say_of_pictures_beats_the_list_and_leaves_the_rest():
+    listed_prices = {"image_token_out": 0.00001, "token_in": 0.5, "request": 0.1}
+    assert priced(line(0.04), prices=listed_prices) == {"image_out": 0.04, "token_in": 0.5, "request": 0.1}
+    assert priced(line(0.1, "input_text", "token"), prices=listed_prices) == listed_prices
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"endpoints": None}, {"endpoints": [{"pricing": [None, "x"]}]}])
+def test_endpoints_that_cannot_be_read_change_nothing(body: Json):
+    card = ModelCard("v/m", (), prices={"image_token_out": 0.00001}, price="$10")
+    assert with_prices(card, body) == card
+
+
 # Finding a model by what people call it
 
 
@@ -373,6 +419,22 @@ async def test_one_get_brings_all_models_and_one_more_their_picture_parameters(
     assert cards[SIGHTED].capabilities == ("text", "multimodal_input")
     assert "tools" in cards[SIGHTED].parameters
     assert driver.models() == BUILT_IN
+
+
+@pytest.mark.anyio
+async def test_models_that_are_drawn_with_are_asked_for_their_prices(emulator: OpenRouterEmulator, driver: OpenRouter):
+    emulator.always(faults.status(500, "Not now"), path=f"/images/models/{GPT}/endpoints")
+    cards = {card.id: card for card in await driver.discover([FLASH, "vendor/new", GPT])}
+    assert [seen.path for seen in emulator.requests[2:]] == [
+        f"/images/models/{model}/endpoints" for model in (FLASH, GPT)
+    ]
+    assert cards[FLASH].prices == {"image_out": 0.04}
+    assert cards[FLASH].price == "$0.04 a picture"
+    assert "image_token_out" in cards[GPT].prices
+    many = [card.id for card in cards.values()]
+    emulator.requests.clear()
+    await driver.discover(many)
+    assert len(emulator.requests) <= 2 + 8
 
 
 @pytest.mark.anyio

@@ -68,7 +68,7 @@ async def test_what_was_discovered_is_listed_with_all_that_is_known_of_it(env: d
         assert models[FLASH] == {
             "id": FLASH, "route_id": "openrouter", "name": "gemini-3.1-flash-image-preview", "inputs": ["text", "image"],
             "outputs": ["image", "text"], "sizes": ["512", "1K", "2K", "4K"], "formats": ["png", "jpeg", "webp"],
-            "context_tokens": 4096, "price": "$31.01 a million picture tokens",
+            "context_tokens": 4096, "price": "$0.04 a picture",
         }  # fmt: skip
         assert models[KOKORO]["voices"] == ["af_heart", "af_bella", "am_adam"]
         assert models[KOKORO]["price"] == "$1.00 a million characters"

@@ -100,6 +100,22 @@ def test_a_tier_has_its_own_price_and_an_open_one_the_highest():
     assert drawn(model) == 0.12
 
 
+def test_a_variant_is_chosen_by_as_much_as_it_says():
+    model = ModelCard("v/m", (), prices={"image_out:low_1k": 0.01, "image_out:low_2k": 0.02, "image_out:high_2k": 0.2})
+    costs = {
+        ("1k", "low"): 0.01,
+        ("2k", "low"): 0.02,
+        ("2k", "high"): 0.2,
+        ("2k", ""): 0.2,
+        ("", "low"): 0.02,
+        ("1k", "high"): 0.2,
+    }
+    for (tier, quality), usd in costs.items():
+        assert drawn(model, Amount(pictures=1, tier=tier, quality=quality)) == usd
+    tiers = card(image_out_at_1k=0.03, image_out_at_2k=0.06)
+    assert drawn(tiers, Amount(pictures=1, tier="1k", quality="high")) == 0.03
+
+
 def test_an_area_is_paid_by_the_begun_megapixel():
     model = card(megapixel_out=0.014)
     assert drawn(model, amount_of(ImageRequest("a pier", size="1024x576"))) == pytest.approx(0.014)

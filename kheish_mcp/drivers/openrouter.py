@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from typing import ClassVar, Final
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -43,7 +45,7 @@ from .openrouter_codec import (
     preferred,
     speech_wire,
 )
-from .openrouter_discovery import decode_models, find, indexed, with_image_models
+from .openrouter_discovery import decode_models, find, indexed, with_image_models, with_prices
 from .openrouter_keys import decode_standing
 from .openrouter_narrowing import check_senses, narrowed_picture, narrowed_speech
 from .openrouter_sound import Manner, manner_of
@@ -52,6 +54,7 @@ from .patience import Clock
 from .receipts import Deadlines, Receipts
 
 LARGEST_CATALOGUE: Final = 16 << 20
+MOST_PRICED: Final = 8
 HEADERS: Final = {"X-OpenRouter-Title": "kheish-mcp"}
 HINTS: Final = {
     402: "The account is out of credit: top it up at https://openrouter.ai/settings/credits, or use another route."
@@ -119,13 +122,28 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         """The card of a model, by its id, an alias, or a variant of either."""
         return find(self._index, model)
 
-    async def discover(self) -> tuple[ModelCard, ...]:
-        """GET /models for all modalities, then GET /images/models, without which pictures are only not narrowed."""
+    async def discover(self, drawing: Collection[str] = ()) -> tuple[ModelCard, ...]:
+        """GET /models for all modalities, then GET /images/models, and what pictures of the first few `drawing` cost.
+
+        Without the last two, pictures are only not narrowed, or estimated by the token.
+        """
         cards = await anyio.to_thread.run_sync(decode_models, await self._listed("/models?output_modalities=all"))
-        try:
-            return await anyio.to_thread.run_sync(with_image_models, cards, await self._listed("/images/models"))
-        except KheishError:
-            return cards
+        with suppress(KheishError):
+            cards = await anyio.to_thread.run_sync(with_image_models, cards, await self._listed("/images/models"))
+            priced = {
+                model: await self._priced(card)
+                for model in [*drawing][:MOST_PRICED]
+                for card in cards
+                if card.id == model
+            }
+            cards = tuple(priced.get(card.id, card) for card in cards)
+        return cards
+
+    async def _priced(self, card: ModelCard) -> ModelCard:
+        """A card with what its pictures cost, where the provider says it."""
+        with suppress(KheishError):
+            return with_prices(card, await self._listed(f"/images/models/{quote(card.id, safe='/:~')}/endpoints"))
+        return card
 
     def learn(self, cards: tuple[ModelCard, ...]) -> None:
         """Knows these models from now on, and no others."""

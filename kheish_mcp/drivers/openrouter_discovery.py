@@ -1,7 +1,8 @@
 """OpenRouter's catalogue as model cards; pure, no I/O, and lenient: a row that cannot be read is left out.
 
 Facts of 2026-11-22: GET /models lists every model with modalities and prices (decimal strings in USD), GET /images/models
-the parameters of those that draw. Fields may be null, descriptors of new types appear, prices of -1 mean "it depends".
+the parameters of those that draw, and below it GET ID/endpoints what their pictures cost. Fields may be null, descriptors of
+new types appear, prices of -1 mean "it depends".
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ UNITS: Final = {
 # Documented as USD a picture, listed as USD a token (gemini-3-pro-image 0.00012): no picture is as cheap as this, and
 # no token as dear.
 CHEAPEST_PICTURE: Final = 0.0005
+LINES: Final = {
+    ("output_image", "image"): "image_out", ("output_image", "megapixel"): "megapixel_out",
+    ("output_image", "token"): "image_token_out", ("output_image", "request"): "image_out",
+    ("input_image", "image"): "image_in", ("input_reference", "image"): "image_in", ("input_text", "token"): "token_in",
+}  # fmt: skip
+DRAWN: Final = ("image_out", "megapixel_out", "image_token_out")
 VARIED: Final = (":free", ":nitro", ":floor")  # priced otherwise than the model that they are variants of
 
 
@@ -54,6 +61,33 @@ def with_image_models(cards: tuple[ModelCard, ...], body: Json) -> tuple[ModelCa
     known = {card.id for card in cards}
     added = (card for row_id, row in rows.items() if row_id not in known and (card := _card(row)) is not None)
     return tuple(_drawing(card, rows[card.id]) if card.id in rows else card for card in (*cards, *added))
+
+
+def with_prices(card: ModelCard, body: Json) -> ModelCard:
+    """The card with the picture prices of an answer of GET /images/models/ID/endpoints: of each kind the dearest.
+
+    They are stated by picture, megapixel or token, some by variant (`2k`, `low_1k`), and beat those of GET /models.
+    """
+    endpoints = body.get("endpoints") if isinstance(body, dict) else None
+    prices: dict[str, float] = {}
+    for endpoint in endpoints if isinstance(endpoints, list) else []:
+        lines = _table(endpoint).get("pricing")
+        for line in lines if isinstance(lines, list) else []:
+            unit, usd = _line(_table(line))
+            if unit and usd is not None:
+                prices[unit] = max(usd, prices.get(unit, 0.0))
+    if not any(unit.partition(":")[0] in DRAWN for unit in prices):
+        return card
+    kept = {unit: usd for unit, usd in card.prices.items() if unit.partition(":")[0] not in DRAWN}
+    merged = {**prices, **kept, **{unit: usd for unit, usd in prices.items() if unit in kept}}
+    return replace(card, prices=merged, price=told(merged))
+
+
+def _line(line: JsonObject) -> tuple[str, float | None]:
+    """The unit of one line of a price list, and its USD; no unit for what is not known here."""
+    unit = LINES.get((_text(line.get("billable")), _text(line.get("unit"))), "")
+    variant = _text(line.get("variant")).lower()
+    return f"{unit}:{variant}" if unit == "image_out" and variant else unit, _usd(line.get("cost_usd"))
 
 
 def indexed(cards: Iterable[ModelCard]) -> dict[str, ModelCard]:
