@@ -190,9 +190,10 @@ def told(prices: Mapping[str, float]) -> str | None:
 
 
 def _said(unit: str, usd: float) -> str:
-    base, _, tier = unit.partition(":")
+    base, _, variant = unit.partition(":")
     times, words = SAID.get(base, (1, ""))
-    return f"${_money(usd * times)} {words}{f' at {tier.upper().replace('_', ' ')}' if tier else ''}" if words else ""
+    at = f" at {variant.upper().replace('_', ' ')}" if variant else ""
+    return f"${_money(usd * times)} {words}{at}" if words else ""
 
 
 def _money(usd: float) -> str:
