@@ -13,6 +13,7 @@ import mcp_types as t
 from mcp.shared.exceptions import MCPError
 
 from .content import moment, preview_of
+from .documents import words_of
 from .errors import Code, JsonObject, KheishError, NotFound
 from .formats import kind_of
 from .media import Kind
@@ -99,9 +100,7 @@ class Resources:
     async def _text(self, asset: Asset, uri: str) -> Contents:
         if kind_of(asset.media_type) is Kind.TEXT:
             return await self._bytes(asset, uri)
-        text = await self.parts.assets.text(asset)
-        if text is None:
-            raise NotFound("This asset has no text yet.", hint="transcribe_audio gives a sound its text.")
+        text = await words_of(asset, self.parts.assets, self.parts.workers)
         return t.TextResourceContents(uri=uri, mime_type="text/plain", text=text)
 
     async def _preview(self, asset: Asset, uri: str) -> Contents:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from kheish_mcp.agent import SYSTEM, Limits, limited
@@ -19,7 +20,7 @@ from kheish_mcp.errors import JsonObject, Unavailable
 from kheish_mcp.media import Media
 from kheish_mcp.stores.assets import Asset
 from tests.emulators.openrouter import OpenRouterEmulator
-from tests.emulators.provider import synthetic
+from tests.emulators.provider import synthetic, wire_faults
 from tests.scripted import Bench, Refused, Scripted, answer, bench, kinds, last_result, refusal, texts, wants
 
 pytestmark = pytest.mark.anyio
@@ -291,6 +292,28 @@ async def test_a_cancelled_run_is_interrupted_and_leaves_the_session_usable(scri
     assert [texts(turn) for turn in scripted.driver.requests[-1].turns[1:]] == [
         "Hello?", "(The run ended before there was an answer.)", "And now?",
     ]  # fmt: skip
+
+
+async def test_a_cancelled_run_stops_what_its_tools_do(scripted: Bench, emulator: OpenRouterEmulator):
+    emulator.fail_next(wire_faults.hang(), path="/images")
+    scripted.driver.say(answer("", wants("generate_image", prompt="a pier")))
+    jobs = scripted.call.jobs
+
+    async def one() -> None:
+        with pytest.raises(Refused):
+            await scripted.ask("Draw.")
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(one)
+            await anyio.to_thread.run_sync(emulator.wait_for, lambda: bool(emulator.requests))
+            [run] = [job for job in jobs._running.values() if job.tool == "ask_model"]
+            await jobs.cancel(run.job_id, "local")
+        await jobs.idle()
+    totals = await scripted.call.ledger.totals(by="tool")
+    assert {row["key"]: row["unknown_cost_calls"] for row in totals["rows"] if isinstance(row, dict)} == {  # type: ignore[union-attr]
+        "ask_model": 0, "generate_image": 1,
+    }  # fmt: skip
 
 
 # Attachments

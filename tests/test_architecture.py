@@ -17,7 +17,7 @@ FLOORS = {
     "capabilities": 1, "conversation": 1, "names": 1, "formats": 1, "crafts": 1, "workers": 1, "selectors": 1, "settings": 1,
     "sentences": 1, "subtitles": 1, "toml_positions": 1, "route_keys": 1, "prices": 1, "principals": 1,
     "stores": 2, "routes": 2, "scopes": 2,
-    "drivers": 3, "catalog": 3, "settler": 3, "sources": 3,
+    "drivers": 3, "catalog": 3, "settler": 3, "sources": 3, "documents": 3,
     "tools": 4, "profiles": 4,
     "mcp_server": 5, "content": 5, "resources": 5, "listeners": 5, "departures": 5, "runtime": 5, "inventory": 5,
     "discovery": 5, "completions": 5, "history": 5,

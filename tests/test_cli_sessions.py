@@ -21,8 +21,9 @@ from kheish_mcp.secret import Secret
 from kheish_mcp.settings import Settings
 from tests.conftest import CANARY, environment, kheish
 from tests.emulators.openrouter import OpenRouterEmulator
-from tests.emulators.provider import faults, synthetic
+from tests.emulators.provider import faults, stream_faults, synthetic
 from tests.emulators.provider.chat import Call, Turn
+from tests.pdfs import pdf
 
 SAYS = "This is what the stand-in always says."
 KEYS = {"session", "text", "outputs", "artifacts", "route_id", "model", "usage", "cost_usd"}
@@ -161,14 +162,14 @@ def test_files_and_assets_reach_the_wire_in_the_order_of_the_command_line(
 ):
     for name, data in (
         ("one.png", synthetic.picture(1, (16, 16), "png")),
-        ("two.txt", b"Ports of the Baltic."),
+        ("two.pdf", pdf("Ports of the Baltic.")),
         ("three.webp", synthetic.picture(3, (16, 16), "webp")),
     ):
         (tmp_path / name).write_bytes(data)
     code, out, err = shell.run("assets", "import", str(tmp_path / "three.webp"))
     assert code == 0, err
     asset_id = json.loads(out)["asset_id"]
-    files = ("--file", str(tmp_path / "one.png"), "--asset", asset_id, "--file", str(tmp_path / "two.txt"))
+    files = ("--file", str(tmp_path / "one.png"), "--asset", asset_id, "--file", str(tmp_path / "two.pdf"))
     shell.ask("What is this?", "--model", SEES, *files)
     content = bodies(emulator)[0]["messages"][-1]["content"]
     shown = [part["image_url"]["url"].split(";")[0] if part["type"] == "image_url" else "text" for part in content]
@@ -216,6 +217,24 @@ def test_a_provider_s_refusal_is_an_exit_code_and_the_next_input_works(
     assert error["message"]
     emulator.heal()
     assert shell.ask("Still there?")["text"] == SAYS
+
+
+@pytest.mark.parametrize("fault", [stream_faults.stream_error(), stream_faults.no_done()], ids=str)
+def test_a_stream_that_breaks_off_is_no_answer(shell: Shell, emulator: OpenRouterEmulator, fault: faults.Fault):
+    emulator.always(fault, path="/chat/completions")
+    code, error = shell.refusal("Hello?", "--no-tools")
+    assert (code, error["code"] != "internal") in ((3, True), (7, True))
+    emulator.heal()
+    assert shell.ask("Still there?", "--no-tools")["text"] == SAYS
+    told = [message["content"] for message in bodies(emulator)[-1]["messages"]]
+    assert told == ["Hello?", "(The run ended before there was an answer.)", "Still there?"]
+
+
+def test_tool_arguments_that_are_no_json_go_back_over_the_wire(shell: Shell, emulator: OpenRouterEmulator):
+    emulator.say(Turn(calls=(Call("generate_image", '{"prompt": '),)), "Sorry.")
+    assert shell.ask("Draw.")["text"] == "Sorry."
+    told = bodies(emulator)[1]["messages"][-1]
+    assert (told["role"], json.loads(told["content"])["error"]["code"]) == ("tool", "invalid_argument")
 
 
 def test_a_key_that_is_missing_is_said_so(state_root: Path):

@@ -18,6 +18,7 @@ CRAFTS: Final = {
     "clear_mask": "clear_mask",
     "speak": "speak",
     "hear": "hear",
+    "read_pdf": "read_pdf",
 }
 
 

@@ -11,7 +11,8 @@ import anyio
 from ..capabilities import Driver, Exchange, Transcript, Transcription, TranscriptionRequest
 from ..catalog import Backend
 from ..conversation import Part, Text, TextGeneration
-from ..errors import CapabilityUnavailable, DataLoss, InvalidArgument
+from ..documents import words_of
+from ..errors import CapabilityUnavailable, InvalidArgument, KheishError
 from ..formats import kind_of
 from ..media import Kind
 from ..stores.assets import Asset
@@ -71,7 +72,7 @@ class Attachments:
             is_silent = kind is Kind.AUDIO and not self.is_shown(asset) and await self.call.assets.text(asset) is None
             unseen = kind is Kind.IMAGE and not self.is_shown(asset)
             return (Text(mention(asset)),) if is_silent or unseen else await self.parts(asset)
-        except (InvalidArgument, DataLoss):
+        except KheishError:
             return (Text(mention(asset)),)
 
     def is_shown(self, asset: Asset) -> bool:
@@ -84,11 +85,11 @@ class Attachments:
     async def _document(self, asset: Asset) -> str:
         if kind_of(asset.media_type) is Kind.TEXT:
             return (await self.call.assets.read(asset)).data.decode("utf-8-sig")
-        text = await self.call.assets.text(asset)
-        if text is None:
+        text = await words_of(asset, self.call.assets, self.call.workers)
+        if not text.strip():
             raise InvalidArgument(
-                f"{asset.file_name} ({asset.media_type}) has no text that can be read.",
-                hint="Attach it as text, or as a picture to a model that sees.",
+                f"{asset.file_name} ({asset.media_type}) holds no text.",
+                hint="Attach its pages as pictures to a model that sees.",
             )
         return text
 
