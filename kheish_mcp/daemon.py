@@ -69,6 +69,7 @@ class Daemon:
     async def watch(self) -> None:
         """Looks for changed slots, routes, choices and assets, and tells the listeners of what really changed."""
         seen, newest, choice = await self._look()
+        lists = await self.parts.assets.lists()
         while True:
             await anyio.sleep(LOOK_EVERY_S)
             now, latest, chosen = await self._look()
@@ -76,8 +77,8 @@ class Daemon:
                 seen = now
                 await self.reload()
             if latest != newest:
-                newest = latest
-                await self.listeners.resources_changed()
+                newest, before, lists = latest, lists, await self.parts.assets.lists()
+                await self.listeners.resources_changed({owner for owner, _ in lists.items() ^ before.items()})
             if chosen != choice:
                 choice = chosen
                 await self.listeners.resource_updated("kheish://runtime")

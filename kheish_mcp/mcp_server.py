@@ -78,11 +78,11 @@ class KheishServer(Server[Any]):
             on_read_resource=self.read_resource,
             on_subscribe_resource=self.subscribe,
             on_unsubscribe_resource=self.unsubscribe,
-            on_subscriptions_listen=face.listeners.listen,
+            on_subscriptions_listen=self.listen,
             on_completion=self.complete,
         )
         self.departures = Departures()
-        self.middleware += [face.listeners.remember, self.departures.listen, self.admit]
+        self.middleware += [self.remember, self.departures.listen, self.admit]
         self.add_request_handler("server/discover", t.RequestParams, self.discover)
 
     def create_initialization_options(
@@ -91,6 +91,13 @@ class KheishServer(Server[Any]):
         """As the SDK's, but handshake-era clients too are told that lists change."""
         options = notification_options or NotificationOptions(tools_changed=True, resources_changed=True)
         return super().create_initialization_options(options, *rest, **more)
+
+    async def remember(self, ctx: Context, call_next: Callable[[Context], Awaitable[Any]]) -> Any:
+        """Middleware: a connection that has done its handshake is told of changes."""
+        result = await call_next(ctx)
+        if ctx.method == "initialize":
+            self.face.listeners.note(ctx, self.face.principal(ctx))
+        return result
 
     async def admit(self, ctx: Context, call_next: Callable[[Context], Awaitable[Any]]) -> Any:
         """Middleware: nothing but `tools/call`, which refuses in its own way, comes further than its scope allows."""
@@ -208,6 +215,10 @@ class KheishServer(Server[Any]):
     async def read_resource(self, ctx: Context, params: t.ReadResourceRequestParams) -> t.ReadResourceResult:
         """The contents of one resource."""
         return await self._resources(ctx).read(params.uri)
+
+    async def listen(self, ctx: Context, params: t.SubscriptionsListenRequestParams) -> t.SubscriptionsListenResult:
+        """A stream of the changes that the caller may know of."""
+        return await self.face.listeners.listen(ctx, params, self.face.principal(ctx))
 
     async def subscribe(self, ctx: Context, params: t.SubscribeRequestParams) -> t.EmptyResult:
         """A handshake-era client wants to hear of changes of one resource."""

@@ -154,12 +154,15 @@ async def test_one_listener_that_does_not_read_keeps_nobody_from_hearing(site: S
         sent = await http.post(path, json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": initialize})
         assert sent.status_code == 202
     ears, uri = Ears(), "kheish://" + "x" * 1_000_000
+    with anyio.fail_after(10):
+        while not listeners.audience:
+            await anyio.lowlevel.checkpoint()
+    [deaf] = listeners._legacy.values()
+    deaf.uris.add(uri)
     async with site.client("sse", "legacy", message_handler=ears):
         with anyio.fail_after(10):
             while listeners.audience < 2:
                 await anyio.lowlevel.checkpoint()
-            for connection in list(listeners._legacy):
-                listeners._legacy[connection].add(uri)
             while listeners.audience == 2:
                 await listeners.resource_updated(uri)
         await ears.until("notifications/tools/list_changed", listeners.tools_changed)

@@ -200,6 +200,11 @@ class AssetStore:
         [(number,)] = await self._database.rows(query)
         return int(number)
 
+    async def lists(self) -> dict[str, tuple[int, int]]:
+        """By owner, two numbers that change whenever the owner's list does."""
+        query = "SELECT owner, max(number), count(*) FROM asset WHERE deleted_at IS NULL GROUP BY owner"
+        return {str(owner): (int(last), int(count)) for owner, last, count in await self._database.rows(query)}
+
     async def delete(self, asset_id: str, owner: str) -> None:
         """Takes an asset away for good: its record first, then its bytes unless another asset shares them."""
         asset = await self.get(asset_id, owner)

@@ -51,7 +51,7 @@ class App:
         with anyio.move_on_after(self._grace_s):
             await conversations.calls.idle()
         self._daemon.parts.jobs.release()
-        self._daemon.listeners.listen.close()
+        self._daemon.listeners.close()
         with anyio.move_on_after(LAST_WORDS_S):
             await conversations.finish()
         conversations.end()
