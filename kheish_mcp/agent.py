@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from .capabilities import Exchange, Generation, nobody_listens
+from .capabilities import Driver, Exchange, Generation, nobody_listens
 from .catalog import Backend
 from .conversation import ChatRequest, Part, Reply, Text, TextGeneration, ToolSpec, Turn
 from .errors import Json, JsonObject, NotFound
@@ -64,9 +64,18 @@ async def limited(
     check_sight(backend, question.attachments)
     async with _turn(call, question.session, witness) as journal:
         run = Conversation(call, job, backend, question, witness, limits, journal)
-        if question.tools:
-            return await with_hands(call, question.session, witness, run.result)
-        return await run.result(None)
+        if not question.tools:
+            return await run.result(None)
+        if not _calls_tools(backend):
+            run.warnings.append(f"{backend.model} calls no tools, so it had none.")
+            return await run.result(None)
+        return await with_hands(call, question.session, witness, run.result)
+
+
+def _calls_tools(backend: Backend[TextGeneration]) -> bool:
+    """Whether the model calls tools; so it is taken to be where nothing is known of it."""
+    card = cast("Driver", backend.driver).card(backend.model)
+    return card is None or not card.parameters or "tools" in card.parameters
 
 
 @asynccontextmanager

@@ -46,7 +46,11 @@ class Scripted(Driver, TextGeneration):
         self.script.extend(lines)
 
     def models(self) -> tuple[ModelCard, ...]:
-        return (ModelCard("script/plain", ("text",)), ModelCard("script/eyes", ("text",)))
+        return (
+            ModelCard("script/plain", ("text",)),
+            ModelCard("script/eyes", ("text",), parameters=("temperature", "tools")),
+            ModelCard("script/handless", ("text",), parameters=("temperature",)),
+        )
 
     def sees(self, model: str) -> bool:
         return self.seeing or model == "script/eyes"

@@ -164,6 +164,14 @@ async def test_a_call_s_model_before_its_session_s_before_set_model(scripted: Be
     assert models == ["script/plain", "script/chosen", "script/session", "script/own", "script/chosen"]
 
 
+async def test_a_model_that_calls_no_tools_gets_none_and_it_is_said(scripted: Bench):
+    async with client_of(scripted) as client:
+        result = await call(client, "ask_model", input="?", model="script/script/handless")
+        assert (await call(client, "ask_model", input="?", model="script/script/eyes"))["warnings"] == []
+    assert result["warnings"] == ["script/handless calls no tools, so it had none."]
+    assert [bool(request.tools) for request in scripted.driver.requests] == [False, True]
+
+
 async def test_what_was_published_comes_with_the_answer(scripted: Bench):
     scripted.driver.say(
         answer("", wants("generate_image", prompt="a pier")),
