@@ -142,7 +142,10 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
         stack.callback(parts.sessions.close)
         await parts.jobs.open()
         daemon = Daemon(settings, database, parts, inventories, inventory)
-        group.start_soon(daemon.watch)
-        group.start_soon(Settler(parts.ledger, lambda: daemon.parts.catalog).run)
-        group.start_soon(daemon.discover)
+        # A group of its own, which ends before the lines and the stores that it asks are closed.
+        background = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(background.cancel_scope.cancel)
+        background.start_soon(daemon.watch)
+        background.start_soon(Settler(parts.ledger, lambda: daemon.parts.catalog).run)
+        background.start_soon(daemon.discover)
         yield daemon

@@ -102,12 +102,12 @@ def _picture_tokens(model: str, amount: Amount) -> float | None:
 
 
 def _speech(card: ModelCard, amount: Amount) -> float | None:
-    """By the character, else by the tokens read and spoken."""
+    """By the character, else by the tokens read and spoken; a song has one price, which is the request's."""
     prices = card.prices
     if "character" in prices:
         return prices["character"] * amount.characters
     if "audio_token_out" not in prices:
-        return None
+        return 0.0 if prices.get("request") and card.outputs == ("audio",) else None
     read = prices.get("token_in", 0.0) / CHARACTERS_PER_TOKEN
     return amount.characters * (read + prices["audio_token_out"] * SPOKEN_TOKENS_PER_CHARACTER)
 

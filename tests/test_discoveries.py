@@ -234,6 +234,18 @@ async def test_the_daemon_learns_in_the_background_and_its_tools_follow(
 
 
 @pytest.mark.anyio
+async def test_a_daemon_that_is_closed_does_not_wait_for_an_answer_and_says_nothing(
+    settings: Settings, emulator: OpenRouterEmulator, caplog: pytest.LogCaptureFixture
+):
+    emulator.always(faults.hang(), path="/models")
+    async with open_daemon(settings):
+        await anyio.to_thread.run_sync(emulator.wait_for, lambda: gets(emulator) == 1)
+        started = anyio.current_time()
+    assert anyio.current_time() - started < 1
+    assert [record for record in caplog.records if record.name.startswith("kheish_mcp.discovery")] == []
+
+
+@pytest.mark.anyio
 async def test_a_route_whose_required_discovery_failed_is_absent_with_the_reason_until_it_works(
     settings: Settings, emulator: OpenRouterEmulator
 ):

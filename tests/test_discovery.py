@@ -162,6 +162,7 @@ TEXT, DRAWS, SPEAKS, HEARS = (
         (HEARS, {"prompt": "0.1", "completion": "0.2", "audio": "0.3"},
          {"token_in": 0.1, "token_out": 0.2, "audio_token_in": 0.3}),
         (HEARS, {}, {}),
+        (modal(["text"], ["audio"]), {"prompt": "0", "request": "0.08"}, {"token_in": 0.0, "request": 0.08}),
         (modal(["text"], ["video"]), {"prompt": "1"}, {}),
     ],
 )  # fmt: skip

@@ -172,6 +172,13 @@ def test_speech_by_the_token_is_estimated_high():
     assert 60 * 25 * 0.00002 < estimate < 4 * 60 * 25 * 0.00002
 
 
+def test_a_song_has_one_price():
+    song = replace(card(request=0.08), outputs=("audio",))
+    assert estimate_usd(song, "audio_generation", Amount(characters=900)) == 0.08
+    assert estimate_usd(replace(song, outputs=("speech",)), "audio_generation", Amount(characters=900)) is None
+    assert estimate_usd(replace(song, prices={}), "audio_generation", Amount(characters=900)) is None
+
+
 def test_sound_is_paid_by_its_own_length():
     pcm = Media(b"\x00\x00" * 32_000, "audio/pcm", pcm=Pcm(16_000))
     amount = amount_of(TranscriptionRequest(pcm))

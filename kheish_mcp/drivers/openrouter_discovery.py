@@ -79,7 +79,7 @@ def with_prices(card: ModelCard, body: Json) -> ModelCard:
     if not any(unit.partition(":")[0] in DRAWN for unit in prices):
         return card
     kept = {unit: usd for unit, usd in card.prices.items() if unit.partition(":")[0] not in DRAWN}
-    merged = {**prices, **kept, **{unit: usd for unit, usd in prices.items() if unit in kept}}
+    merged = {**prices, **kept, **prices}  # in the order in which they are told
     return replace(card, prices=merged, price=told(merged))
 
 
@@ -211,6 +211,7 @@ READERS: Final = {
     "speech": _speech_prices,
     "transcription": _transcript_prices,
     "text": _text_prices,
+    "audio": _text_prices,
 }
 
 
