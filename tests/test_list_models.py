@@ -85,6 +85,7 @@ async def test_what_is_used_by_default_comes_first_and_the_others_by_name(env: d
         assert drawing[:3] == [FLASH, "openai/gpt-image-2", "openai/gpt-5-image-mini"]
         assert drawing[3:] == sorted(drawing[3:])
         assert FLUX in drawing
+        assert ids(await call(client, "list_models", capability="text"))[0] == "openai/gpt-5.4-mini"
         assert FLUX not in ids(await call(client, "list_models", capability="image_edit"))
 
 

@@ -54,7 +54,7 @@ async def run(given: ListModels, call: Call) -> Outcome:
     found = [
         _shown(offer.route_id, card)
         for offer in offers
-        for card in _cards(call.catalog, offer)
+        for card in _cards(call.catalog, offer, given.capability)
         if given.capability in (None, *card.capabilities) and _matches(card, given.query or "")
     ]
     models = _fitting(found[: given.limit])
@@ -62,8 +62,11 @@ async def run(given: ListModels, call: Call) -> Outcome:
     return Outcome(result | _age([offer for offer in offers if offer.driver is not None], time.time()))
 
 
-def _cards(catalog: Catalog, offer: Offer) -> Iterator[ModelCard]:
-    """A route's models with what each can do there now: those that are tried by default, then the others by id."""
+def _cards(catalog: Catalog, offer: Offer, wanted: str | None) -> Iterator[ModelCard]:
+    """A route's models with what each can do there now: those that are tried by default, then the others by id.
+
+    Of the defaults, those for the capability that is `wanted` come first.
+    """
     live = {
         kind.flag: cell.models
         for kind in KINDS
@@ -73,7 +76,7 @@ def _cards(catalog: Catalog, offer: Offer) -> Iterator[ModelCard]:
     # Sight is a model's own matter wherever text is answered; the route's switch is about its default model.
     flags = {*live, "multimodal_input"} if "text" in live else {*live} - {"multimodal_input"}
     known = {card.id: card for card in offer.driver.models()} if offer.driver is not None else {}
-    first = dict.fromkeys(model for models in live.values() for model in models if model)
+    first = dict.fromkeys(model for models in (live.get(wanted or "", ()), *live.values()) for model in models if model)
     for model in (*first, *sorted(known.keys() - first.keys())):
         card = known.get(model, ModelCard(model, ()))
         can = dict.fromkeys((*(flag for flag, models in live.items() if model in models), *card.capabilities))
