@@ -1,0 +1,73 @@
+"""The official conformance suite judges the product's own stack, guards and all, in both eras."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.server import ConformanceServer
+from tests.conftest import CANARY, environment
+from tests.emulators.openrouter import OpenRouterEmulator
+from tests.sites import Site, opened_site
+
+from .workshop import Workshop
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings(
+        "ignore::mcp.shared.exceptions.MCPDeprecationWarning"
+    ),  # logging, asked for by the suite
+]
+
+REQUIRED = {"2026-07-28": 37, "2025-11-25": 30}
+SUITE = Path("@modelcontextprotocol/conformance/dist/index.js")
+VERDICT = re.compile(r"^[✓✗] (\S+): (\d+) passed, (\d+) failed", re.MULTILINE)
+UNSCORED = re.compile(r"^  [✓✗] (\S+) \(\S+\)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """How many checks of each scenario were passed and failed, and which scenarios a revision does not require."""
+
+    checks: dict[str, tuple[int, int]]
+    unscored: frozenset[str]
+
+    @property
+    def failed(self) -> set[str]:
+        """The scenarios that were not passed."""
+        return {name for name, (_, failed) in self.checks.items() if failed}
+
+
+@pytest.fixture
+async def site(state_root: Path, workspace: Path, emulator: OpenRouterEmulator) -> AsyncGenerator[Site]:
+    env = environment(state_root, OPENROUTER_API_KEY=CANARY, OPENROUTER_BASE_URL=emulator.base_url)
+    async with opened_site(env, workspace, server=ConformanceServer) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("revision", REQUIRED)
+async def test_every_requirement_is_met(
+    workshop: Workshop, site: Site, scores: list[str], tmp_path: Path, revision: str
+):
+    suite = workshop.modules / SUITE
+    asked = ("server", "--url", f"{site.base}/mcp", "--requirements", revision, "-o", str(tmp_path / "results"))
+    code, told, _ = await workshop.run(suite, *asked)
+    verdicts = verdicts_of(told)
+    required = verdicts.checks.keys() - verdicts.unscored
+    passed = sum(passed for passed, _ in verdicts.checks.values())
+    scores.append(
+        f"conformance {revision}: {len(required - verdicts.failed)}/{len(required)} required scenarios, {passed} checks"
+    )
+    assert len(required) == REQUIRED[revision], told
+    assert {name for name in verdicts.failed if not name.startswith("tasks-")} == set(), told
+    assert code == 0
+
+
+def verdicts_of(told: str) -> Verdicts:
+    """What the suite's summary says."""
+    checks = {name: (int(passed), int(failed)) for name, passed, failed in VERDICT.findall(told)}
+    return Verdicts(checks, frozenset(UNSCORED.findall(told)))
