@@ -116,12 +116,21 @@ class Conversation:
             if hands is None or not reply.tool_calls:
                 break
             await self._note(await hands.use(reply.tool_calls))
-            if sum(cost or 0.0 for cost in self.costs) >= self.limits.usd:
-                ending = f"The run was ended after it had cost {self.limits.usd:.2f} USD."
+            ending = self._limit(specs)
+            if ending:
                 break
         else:
             ending = f"The run was ended after {self.limits.steps} steps."
         return await self._shown(reply, ending)
+
+    def _limit(self, specs: tuple[ToolSpec, ...]) -> str | None:
+        """Why the run has to end here, if it has to."""
+        if sum(cost or 0.0 for cost in self.costs) >= self.limits.usd:
+            return f"The run was ended after it had cost {self.limits.usd:.2f} USD."
+        context = self.backend.driver.context_tokens(self.backend.model)
+        if context is not None and (self._amount(self._request(specs)).tokens_in or 0) > context:
+            return "The run was ended: with its tools' results it has grown longer than the model takes."
+        return None
 
     async def _begin(self, specs: tuple[ToolSpec, ...]) -> None:
         """The turns before the first request: the system's, those that the session remembers, and the input."""
@@ -156,13 +165,7 @@ class Conversation:
 
     async def _ask(self, specs: tuple[ToolSpec, ...]) -> Reply:
         """The model's next turn, paid for and written down."""
-        question = self.question
-        request = ChatRequest(
-            tuple(self.turns),
-            specs,
-            max_output_tokens=question.max_output_tokens,
-            temperature=question.temperature,
-        )
+        question, request = self.question, self._request(specs)
 
         async def ask(model: str, exchange: Exchange) -> Reply:
             return await self.backend.driver.answer(model, request, exchange, self.witness.said)
@@ -183,6 +186,10 @@ class Conversation:
         self.turns.append(Turn("assistant", said, reply.tool_calls, reasoning=reply.reasoning))
         await self.journal("answer", self._answer(reply, assets))
         return reply
+
+    def _request(self, specs: tuple[ToolSpec, ...]) -> ChatRequest:
+        most, warmth = self.question.max_output_tokens, self.question.temperature
+        return ChatRequest(tuple(self.turns), specs, max_output_tokens=most, temperature=warmth)
 
     def _amount(self, request: ChatRequest) -> Amount:
         """How much a request asks for at most; an answer without a bound is taken for one of the reserved length."""

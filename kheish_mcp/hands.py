@@ -11,6 +11,7 @@ import anyio
 import mcp_types as t
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from pydantic_core import from_json
 
 from . import __version__
 from .conversation import ToolCall, ToolSpec
@@ -69,8 +70,9 @@ class Hands:
 
     async def _one(self, call: ToolCall) -> Done:
         try:
-            arguments = json.loads(call.arguments or "{}")
-        except (ValueError, RecursionError):
+            # Unlike json's, this reader takes neither half a surrogate pair nor NaN, which could not be written again.
+            arguments = from_json(call.arguments or "{}", allow_inf_nan=False)
+        except ValueError:
             return _refused(call, NOT_JSON)
         if not isinstance(arguments, dict):
             return _refused(call, NOT_JSON)

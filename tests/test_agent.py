@@ -185,7 +185,9 @@ async def test_calls_of_one_turn_run_side_by_side_and_are_answered_in_order(
     assert scripted.told[:begun].count("generate_image begins") == 2
 
 
-@pytest.mark.parametrize("arguments", ["no JSON", '{"prompt": ', "[1]", '"text"', "[" * 100_000])
+@pytest.mark.parametrize(
+    "arguments", ["no JSON", '{"prompt": "\\ud83d"}', '{"count": NaN}', '{"prompt": ', "[1]", '"text"', "[" * 100_000]
+)
 async def test_arguments_that_are_no_json_object_go_back_to_the_model(scripted: Bench, arguments: str):
     scripted.driver.say(answer("", ToolCall("x", "generate_image", arguments)), "Sorry.")
     result = await scripted.ask("Draw.")
@@ -239,6 +241,16 @@ async def test_a_run_stops_where_it_has_cost_enough(scripted: Bench):
     assert len(scripted.driver.requests) == 2
     assert result["finish_reason"] == "limit"
     assert result["warnings"] == ["The run was ended after it had cost 0.50 USD."]
+
+
+async def test_a_run_ends_before_its_tools_outgrow_the_model(state_root: Path):
+    async with bench(state_root, None, Scripted(context=30_000)) as made:
+        made.driver.say(*(answer("", wants("emit_output", content="w" * 30_000)) for _ in range(9)))
+        result = await made.ask("Publish.")
+    assert len(made.driver.requests) == 2
+    assert result["finish_reason"] == "limit"
+    assert "longer than the model takes" in result["warnings"][0]
+    assert len(result["outputs"]) == 2
 
 
 async def test_a_cut_answer_says_so(scripted: Bench):

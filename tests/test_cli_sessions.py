@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +23,11 @@ from kheish_mcp.secret import Secret
 from kheish_mcp.settings import Settings
 from tests.conftest import CANARY, environment, kheish
 from tests.emulators.openrouter import OpenRouterEmulator
-from tests.emulators.provider import faults, stream_faults, synthetic
+from tests.emulators.provider import faults, stream_faults, synthetic, wire_faults
 from tests.emulators.provider.chat import Call, Turn
 from tests.pdfs import pdf
 
+DEADLINE_S = 30
 SAYS = "This is what the stand-in always says."
 KEYS = {"session", "text", "outputs", "artifacts", "route_id", "model", "usage", "cost_usd"}
 TEXT, SEES = "openai/gpt-5.4-mini", "google/gemini-2.5-flash"
@@ -235,6 +238,22 @@ def test_tool_arguments_that_are_no_json_go_back_over_the_wire(shell: Shell, emu
     assert shell.ask("Draw.")["text"] == "Sorry."
     told = bodies(emulator)[1]["messages"][-1]
     assert (told["role"], json.loads(told["content"])["error"]["code"]) == ("tool", "invalid_argument")
+
+
+def test_an_input_killed_half_way_is_interrupted_and_the_next_one_works(
+    shell: Shell, emulator: OpenRouterEmulator, state_root: Path
+):
+    emulator.fail_next(wire_faults.hang(), path="/chat/completions")
+    env = environment(state_root, OPENROUTER_API_KEY=CANARY, OPENROUTER_BASE_URL=emulator.base_url)
+    command = [sys.executable, "-m", "kheish_mcp", "sessions", "input", "demo", "Hello?", "--no-tools"]
+    with subprocess.Popen(command, env=env) as child:
+        emulator.wait_for(lambda: bool(emulator.requests), DEADLINE_S)
+        child.kill()
+    emulator.release()
+    assert shell.ask("Still there?", "--no-tools")["text"] == SAYS
+    runs = json.loads(shell.run("sessions", "get", "demo")[1])["runs"]
+    assert [run["state"] for run in runs] == ["interrupted", "completed"]
+    assert json.loads(shell.run("costs")[1])["unknown_cost_calls"] == 1
 
 
 def test_a_key_that_is_missing_is_said_so(state_root: Path):

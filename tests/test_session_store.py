@@ -57,6 +57,15 @@ async def test_a_journal_keeps_its_order_and_belongs_to_its_owner(state_root: Pa
             await store.read("demo", "somebody")
 
 
+async def test_a_tool_s_long_result_is_shown_cut_and_kept_whole(state_root: Path):
+    async with opened(state_root) as store:
+        async with store.turn("demo", "local") as run:
+            await run.write("tool", {"name": "get_job", "content": "x" * 50_000})
+        [entry] = await store.entries("demo", "local")
+    assert len(str(entry.as_json()["content"])) == 4000
+    assert len(str(entry.body["content"])) == 50_000
+
+
 async def test_the_overview_counts(state_root: Path):
     async with opened(state_root) as store:
         for text in ("one", "two"):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 import anyio
 import typer
 
-from ..errors import FailedPrecondition, Json, JsonObject, UsageError
+from ..errors import FailedPrecondition, Json, JsonObject, ResourceExhausted, UsageError
 from ..runtime import chosen_text
 from ..selectors import OPEN, Selector
 from ..settings import environment
@@ -60,12 +60,14 @@ def input_(  # noqa: PLR0913 - one parameter for each option
 
 
 def _question(text: str | None, *, stdin: bool) -> str:
-    """The text and what comes on standard input, in this order; UsageError where there is neither."""
-    piped = sys.stdin.buffer.read(LONGEST_TEXT).decode(errors="replace") if stdin else ""
+    """The text and what comes on standard input, in this order; refuses where there is neither, and where it is too long."""
+    piped = sys.stdin.buffer.read(LONGEST_TEXT + 1).decode(errors="replace") if stdin else ""
     question = "\n\n".join(each.strip() for each in (text or "", piped) if each.strip())
     if not question:
         raise UsageError("there is no text to answer", hint="kheish-daemon sessions input ID TEXT, or --stdin.")
-    return question
+    if len(question) > LONGEST_TEXT:
+        raise ResourceExhausted(f"at most {LONGEST_TEXT:,} characters can be asked", hint="Attach it with --file.")
+    return question.encode(errors="replace").decode()
 
 
 def _tell_end(result: dict[str, Any], *, brief: bool) -> None:

@@ -71,6 +71,7 @@ JOURNAL: Final = """
 """
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 LOOK_EVERY_S: Final = 0.2
+LONGEST_SHOWN: Final = 4000  # characters
 WRITE: Final = "INSERT INTO entry (owner, session, run_id, kind, body, created_at) VALUES (?, ?, ?, ?, ?, ?)"
 EARLIER: Final = (
     "SELECT run_id, process FROM run WHERE owner = ? AND session = ? AND number < ? AND state IN ('queued', 'running')"
@@ -98,8 +99,11 @@ class Entry:
     created_at: float
 
     def as_json(self) -> JsonObject:
-        """The entry as it is shown."""
-        return {"kind": self.kind, "run_id": self.run_id, "created_at": self.created_at, **self.body}
+        """The entry as it is shown, a tool's result cut where it is long."""
+        shown: JsonObject = {"kind": self.kind, "run_id": self.run_id, "created_at": self.created_at, **self.body}
+        if self.kind == "tool":
+            shown["content"] = str(self.body.get("content", ""))[:LONGEST_SHOWN]
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
