@@ -139,8 +139,8 @@ async def keep_paid(
 ) -> tuple[tuple[Asset, ...], tuple[str, ...]]:
     """Keeps every medium of a generation before anything else can go wrong, whoever has left meanwhile.
 
-    Gives the assets, and a warning for each medium that could not be kept. Bytes that do not decode are set aside,
-    named, and never served; where nothing is left, that is the refusal (data_loss).
+    Gives the assets, and a warning for each medium that could not be kept. What does not decode (data_loss), or is more
+    than may be kept, is set aside, named, and never served; where nothing is left, that is the refusal.
     """
     with anyio.move_on_after(KEEPING_S, shield=True):
         assets: list[Asset] = []
@@ -149,6 +149,8 @@ async def keep_paid(
             try:
                 assets.append(await _keep(call, media, label, provenance))
             except KheishError as trouble:
+                trouble.remains = (media.data,)
+                await _name_remains(call, trouble)
                 troubles.append(trouble)
         if troubles and not assets:
             troubles[0].details["possibly_billed"] = True
@@ -174,11 +176,8 @@ async def _keep(call: Call, media: Media, label: str, provenance: JsonObject) ->
             await call.workers.run("check_image", {}, media.data)
         return await call.assets.keep(media, owner=call.owner, label=label, kind="file", provenance=provenance)
     except MediaRejected as error:
-        name = await call.assets.set_aside(media.data, error.message)
         raise DataLoss(
-            f"The provider's answer is not usable media: {error.message}",
-            hint=f"The bytes are kept aside as quarantine/{name} in the state root; the call may have been billed.",
-            details={"quarantine": name},
+            f"The provider's answer is not usable media: {error.message}", hint="The call may have been billed."
         ) from None
 
 
