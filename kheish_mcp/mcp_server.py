@@ -21,14 +21,17 @@ from . import __version__
 from .completions import completions
 from .content import LINKS_SINCE, Presenter, refusal
 from .departures import Departures, is_there
-from .errors import CapabilityUnavailable, JsonObject, KheishError
+from .errors import CapabilityUnavailable, JsonObject, KheishError, from_json
 from .listeners import Listeners
 from .principals import LOCAL, Principal
 from .profiles import Profile, profile_of
 from .resources import Resources, templates
 from .scopes import scope_for
+from .stores.jobs import JobRecord
+from .tasks import Tasks, knows_tasks
 from .tools import TOOLS
 from .tools.base import Call, Outcome, Parts, Tool, schema_of, validate
+from .tools.running import preview_of, shown_of
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +75,6 @@ class KheishServer(Server[Any]):
             instructions=INSTRUCTIONS,
             cache_hints={"resources/templates/list": CacheHint(3_600_000, "public")},
             on_list_tools=self.list_tools,
-            on_call_tool=self.call_tool,
             on_list_resources=self.list_resources,
             on_list_resource_templates=self.list_templates,
             on_read_resource=self.read_resource,
@@ -83,7 +85,10 @@ class KheishServer(Server[Any]):
         )
         self.departures = Departures()
         self.middleware += [self.remember, self.departures.listen, self.admit]
+        self.tasks = Tasks(lambda: face.parts().jobs, lambda ctx: face.principal(ctx).owner, self._presented)
+        self.tasks.serve(self)
         self.add_request_handler("server/discover", t.RequestParams, self.discover)
+        self.add_request_handler("tools/call", t.CallToolRequestParams, self.call_tool)
 
     def create_initialization_options(
         self, notification_options: NotificationOptions | None = None, *rest: Any, **more: Any
@@ -126,12 +131,13 @@ class KheishServer(Server[Any]):
         listed = [tool for tool in self.face.tools if may_call and tool.listed_by(catalog)]
         return t.ListToolsResult(tools=[described(tool, ctx.protocol_version) for tool in listed])
 
-    async def call_tool(self, ctx: Context, params: t.CallToolRequestParams) -> t.CallToolResult:
-        """One call: a result, or a refusal with its code; -32602 only for a name that no tool has."""
+    async def call_tool(self, ctx: Context, params: t.CallToolRequestParams) -> t.CallToolResult | JsonObject:
+        """One call: a result, a refusal with its code, or a task; -32602 only for a name that no tool has."""
         tool = self.named.get(params.name)
         if tool is None:
             raise MCPError(t.INVALID_PARAMS, "Unknown tool", {"tools": list(self.named)})
         handed: list[str] = []
+        result: t.CallToolResult | JsonObject
         try:
             result = await self._called(tool, params.arguments or {}, ctx, handed)
         except KheishError as error:
@@ -160,7 +166,7 @@ class KheishServer(Server[Any]):
 
     async def _called(
         self, tool: Tool, arguments: Mapping[str, Any], ctx: Context, handed: list[str]
-    ) -> t.CallToolResult:
+    ) -> t.CallToolResult | JsonObject:
         self.face.principal(ctx).check(scope_for("tools/call", tool.name))
         parts = self.face.parts()
         if not tool.listed_by(parts.catalog):
@@ -170,11 +176,28 @@ class KheishServer(Server[Any]):
             )
         profile = _profile(ctx)
         call = self._call(parts, ctx, profile, handed)
-        outcome = await tool.run(validate(tool.input, arguments), call)
-        presenter = Presenter(parts.assets, parts.workers, profile, ctx.protocol_version)
+        outcome = await tool.run(self.tasks.hastened(ctx, validate(tool.input, arguments)), call)
+        if isinstance(outcome, Outcome) and outcome.working is not None and knows_tasks(ctx):
+            return await self.tasks.created(ctx, outcome.working)
+        presenter = self._presenter(ctx)
         if isinstance(outcome, Outcome):
             return await presenter.outcome(outcome, structured=tool.output_schema is not None)
         return await presenter.published(outcome)
+
+    async def _presented(self, ctx: Context, record: JobRecord) -> t.CallToolResult:
+        """A finished job's result as its call would have given it, noted as delivered."""
+        if record.error is not None:
+            result = refusal(from_json(record.error))
+        else:
+            call = self._call(self.face.parts(), ctx, _profile(ctx), [])
+            outcome = Outcome(record.result or {}, await shown_of(call, record), preview_of(record))
+            result = await self._presenter(ctx).outcome(outcome, structured=False)
+        await self._note_delivery(ctx, [record.job_id])
+        return result
+
+    def _presenter(self, ctx: Context) -> Presenter:
+        parts = self.face.parts()
+        return Presenter(parts.assets, parts.workers, _profile(ctx), ctx.protocol_version)
 
     def _call(self, parts: Parts, ctx: Context, profile: Profile, handed: list[str]) -> Call:
         started = time.monotonic()

@@ -135,6 +135,9 @@ async def _start(command: Sequence[str]) -> Worker:
     except OSError:
         folder.cleanup()
         raise Unavailable("No worker process could be started.", hint="The machine may be out of memory.") from None
+    except anyio.get_cancelled_exc_class():
+        folder.cleanup()
+        raise
     return Worker(process, folder)
 
 

@@ -19,7 +19,7 @@ FLOORS = {
     "stores": 2, "routes": 2, "scopes": 2,
     "drivers": 3, "catalog": 3, "settler": 3, "sources": 3, "documents": 3,
     "tools": 4, "profiles": 4,
-    "mcp_server": 5, "content": 5, "resources": 5, "listeners": 5, "departures": 5, "runtime": 5, "inventory": 5,
+    "mcp_server": 5, "content": 5, "resources": 5, "listeners": 5, "departures": 5, "tasks": 5, "runtime": 5, "inventory": 5,
     "discovery": 5, "completions": 5, "history": 5,
     "transports": 6, "agent": 6, "hands": 6,
     "daemon": 7,
@@ -27,7 +27,7 @@ FLOORS = {
     "__main__": 9,
 }  # fmt: skip
 
-SPEAKS_MCP = {"mcp_server", "content", "resources", "listeners", "departures", "transports", "hands"}
+SPEAKS_MCP = {"mcp_server", "content", "resources", "listeners", "departures", "tasks", "transports", "hands"}
 NEVER = {
     "tools": {"drivers", "mcp", "mcp_types", "httpx2"},
     "drivers": {"routes", "catalog", "stores", "sources", "mcp", "mcp_types"},

@@ -44,11 +44,15 @@ class MediaInput(Input):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished call: the result object, and the assets to be shown with it, each with a preview and a link."""
+    """A finished call: the result object, and the assets to be shown with it, each with a preview and a link.
+
+    `working` is the job of a call that is not finished yet.
+    """
 
     result: JsonObject
     assets: tuple[Asset, ...] = ()
     preview: Preview = "auto"
+    working: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

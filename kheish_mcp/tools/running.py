@@ -50,7 +50,7 @@ async def run_as_job(
     record = await _attended(call, job_id, call.wait_seconds if given.wait_seconds is None else given.wait_seconds)
     if record.state == "working":
         hint = f"It goes on. Call get_job with job_id {job_id} and wait_seconds to fetch the result."
-        return Outcome({"job_id": job_id, "status": "working", "hint": hint})
+        return Outcome({"job_id": job_id, "status": "working", "hint": hint}, working=job_id)
     outcome = await _handed_over(call, record, given, replayed=replayed)
     return with_warnings(outcome, [ALREADY]) if joins else outcome
 
