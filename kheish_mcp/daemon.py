@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -115,14 +115,16 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
     """Opens every store and starts the watch; on the way out everything is closed, in the opposite order."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.open(settings.state_root))
-        group = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(group.cancel_scope.cancel)
         workers = Workers()
         stack.push_async_callback(workers.close)
         assets = AssetStore(settings.state_root, database)
         inventories = Inventories(settings, AuthStore.of(settings), workers)
         stack.push_async_callback(inventories.close)
         inventory = inventories.read()
+        # What jobs hold and use is let go of once the last of them is over: one keeps at the end what it has paid for.
+        locks = stack.enter_context(ExitStack())
+        group = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(group.cancel_scope.cancel)
         workspace = Workspace(settings.workspace_root) if settings.workspace_root else None
         parts = Parts(
             catalog=inventory.catalog,
@@ -138,8 +140,8 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
             converse=converse,
             lanes=Lanes(),
         )
-        stack.callback(parts.jobs.close)
-        stack.callback(parts.sessions.close)
+        locks.callback(parts.jobs.close)
+        locks.callback(parts.sessions.close)
         await parts.jobs.open()
         daemon = Daemon(settings, database, parts, inventories, inventory)
         # A group of its own, which ends before the lines and the stores that it asks are closed.

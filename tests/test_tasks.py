@@ -14,6 +14,7 @@ from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.shared.exceptions import MCPError
 from pydantic import Field
 
+from kheish_mcp.daemon import Daemon
 from kheish_mcp.mcp_server import Face, KheishServer
 from kheish_mcp.principals import Principal
 from kheish_mcp.tasks import EXTENSION, TaskParams, Tasks
@@ -36,13 +37,11 @@ async def begun(wire: Wire, emulator: OpenRouterEmulator, **more: Any) -> dict[s
     return result
 
 
-async def ended(wire: Wire, task_id: str) -> dict[str, Any]:
-    """The task once it has ended, asked for again and again."""
-    with anyio.fail_after(SOON):
-        while True:
-            task: dict[str, Any] = (await wire.ask("tasks/get", taskId=task_id))["result"]
-            if task["status"] != "working":
-                return task
+async def ended(daemon: Daemon, wire: Wire, task_id: str) -> dict[str, Any]:
+    """The task once it has ended."""
+    assert await daemon.parts.jobs.wait(task_id, SOON)
+    task: dict[str, Any] = (await wire.ask("tasks/get", taskId=task_id))["result"]
+    return task
 
 
 async def test_a_call_becomes_a_task_that_gives_its_result(state_root: Path, emulator: OpenRouterEmulator):
@@ -57,7 +56,7 @@ async def test_a_call_becomes_a_task_that_gives_its_result(state_root: Path, emu
         assert working["createdAt"] == task["createdAt"]
         assert "result" not in working
         emulator.release()
-        done = await ended(wire, task["taskId"])
+        done = await ended(daemon, wire, task["taskId"])
         assert (done["resultType"], done["status"]) == ("complete", "completed")
         kinds = [block["type"] for block in done["result"]["content"]]
         assert kinds == ["text", "image", "resource_link"]
@@ -71,7 +70,7 @@ async def test_a_call_becomes_a_task_that_gives_its_result(state_root: Path, emu
 async def test_a_task_is_delivered_and_its_preview_is_as_wished(state_root: Path, emulator: OpenRouterEmulator):
     async with daemon_on(state_root, emulator) as daemon, wire_to(daemon, "2026-07-28", EXTENSION) as wire:
         task = await begun(wire, emulator, preview="none")
-        done = await ended(wire, task["taskId"])
+        done = await ended(daemon, wire, task["taskId"])
         assert [block["type"] for block in done["result"]["content"]] == ["text", "resource_link"]
         assert (await daemon.parts.jobs.get(task["taskId"], "local")).delivered
         assert (await begun(wire, emulator))["taskId"] != task["taskId"]
@@ -83,7 +82,7 @@ async def test_a_task_outlives_the_daemon_that_made_it(state_root: Path, emulato
         with anyio.fail_after(SOON):
             await daemon.parts.jobs.idle()
     async with daemon_on(state_root, emulator) as daemon, wire_to(daemon, "2026-07-28", EXTENSION) as wire:
-        done = await ended(wire, task["taskId"])
+        done = await ended(daemon, wire, task["taskId"])
     assert done["status"] == "completed"
     assert done["createdAt"] == task["createdAt"]
 
@@ -93,7 +92,7 @@ async def test_a_refusal_is_a_completed_task_with_an_error_as_its_result(
 ):
     emulator.fail_next(faults.status(403))
     async with daemon_on(state_root, emulator) as daemon, wire_to(daemon, "2026-07-28", EXTENSION) as wire:
-        done = await ended(wire, (await begun(wire, emulator))["taskId"])
+        done = await ended(daemon, wire, (await begun(wire, emulator))["taskId"])
     assert (done["status"], done["result"]["isError"]) == ("completed", True)
     assert json.loads(done["result"]["content"][0]["text"])["error"]["code"] == "permission_denied"
 
@@ -113,7 +112,7 @@ async def test_a_cancelled_task_stops_the_provider_within_a_second(state_root: P
         gone = (await wire.ask("tasks/cancel", taskId=task["taskId"]))["result"]
         assert {key for key in gone if key != "_meta"} == {"resultType"}
         await seen(emulator, lambda: emulator.requests[0].disconnected, seconds=1)
-        assert (await ended(wire, task["taskId"]))["status"] == "cancelled"
+        assert (await ended(daemon, wire, task["taskId"]))["status"] == "cancelled"
         assert await states(daemon) == ["unknown"]
         once_more = await wire.ask("tasks/cancel", taskId=task["taskId"])
         assert once_more["result"]["resultType"] == "complete"
@@ -218,12 +217,10 @@ class KnowsTasks(ClientExtension):
 
     async def resolve(self, created: Created, ctx: ClaimContext) -> t.CallToolResult:
         """The task's result once it is there."""
-        with anyio.fail_after(SOON):
-            while True:
-                asked: Any = t.Request(method="tasks/get", params=TaskParams(taskId=created.task_id))
-                task = await ctx.session.send_request(asked, Got)
-                if task.status == "completed":
-                    return t.CallToolResult.model_validate(task.result)
+        await ctx.session.call_tool("get_job", {"job_id": created.task_id})
+        asked: Any = t.Request(method="tasks/get", params=TaskParams(taskId=created.task_id))
+        task = await ctx.session.send_request(asked, Got)
+        return t.CallToolResult.model_validate(task.result)
 
 
 async def test_the_official_client_resolves_a_task_by_itself(state_root: Path, emulator: OpenRouterEmulator):
