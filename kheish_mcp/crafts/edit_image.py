@@ -9,10 +9,11 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from ..errors import InvalidArgument, JsonObject, ResourceExhausted
 from .operations import Operation, parse_operations, unquoted
-from .pillow import encoded, flat, opened
+from .pillow import encoded, opened, plain, upright
 
 LARGEST_SIDE: Final = 8192
 MOST_PIXELS: Final = 40_000_000
+MOST_BLUR, MOST_LETTERS = 200, 1000
 
 Pictures: TypeAlias = list[Image.Image]
 Step: TypeAlias = Callable[[Image.Image, Operation, Pictures], Image.Image]
@@ -21,33 +22,33 @@ Step: TypeAlias = Callable[[Image.Image, Operation, Pictures], Image.Image]
 def edit_image(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonObject, tuple[bytes, ...]]:
     """The first picture after all operations of `prompt`, as `output_format` (png if left out).
 
-    With `mask` true the last blob is a mask: what is light in it may change, what is dark stays. A mask needs a result
-    of the same size as the source.
+    With `mask` true the last blob is a mask: what is light in it may change, what is dark stays; of one that is
+    transparent in places, what is painted may change. A mask needs a result of the same size as the source.
     """
     operations = parse_operations(str(parameters["prompt"]))
     masked = parameters.get("mask") is True
-    pictures = [_upright(blob) for blob in (blobs[:-1] if masked else blobs)]
+    pictures = [_prepared(blob) for blob in (blobs[:-1] if masked else blobs)]
     source = picture = pictures[0]
     for operation in operations:
-        _check_size(picture)
         picture = STEPS[operation.name](picture, operation, pictures)
-    _check_size(picture)
+        _check_size(*picture.size)
     if masked:
-        picture = _through(opened(blobs[-1]), picture, source)
+        picture = _through(upright(opened(blobs[-1])), picture, source)
     form = str(parameters.get("output_format") or "png")
-    result = picture if form != "jpeg" and picture.has_transparency_data else flat(picture)
-    return {"width": picture.width, "height": picture.height}, (encoded(result, form),)
+    return {"width": picture.width, "height": picture.height}, (encoded(plain(picture), form),)
 
 
-def _upright(blob: bytes) -> Image.Image:
-    picture = ImageOps.exif_transpose(opened(blob))
-    return picture.convert("RGBA")
+def _prepared(blob: bytes) -> Image.Image:
+    """RGBA, upright, of a size that an edit can hold."""
+    picture = opened(blob)
+    _check_size(*picture.size)
+    return upright(plain(picture)).convert("RGBA")
 
 
-def _check_size(picture: Image.Image) -> None:
-    if max(picture.size) > LARGEST_SIDE or picture.width * picture.height > MOST_PIXELS:
+def _check_size(width: int, height: int) -> None:
+    if max(width, height) > LARGEST_SIDE or width * height > MOST_PIXELS:
         raise ResourceExhausted(
-            f"{picture.width} x {picture.height} pixels are too many for an edit.",
+            f"{width} x {height} pixels are too many for an edit.",
             hint=f"At most {LARGEST_SIDE} a side and {MOST_PIXELS // 1_000_000} megapixels.",
         )
 
@@ -55,7 +56,8 @@ def _check_size(picture: Image.Image) -> None:
 def _through(mask: Image.Image, picture: Image.Image, source: Image.Image) -> Image.Image:
     if not mask.size == picture.size == source.size:
         raise InvalidArgument("Mask, source and result differ in size.", hint="With a mask, keep the size as it is.")
-    return Image.composite(picture, source, mask.convert("L"))
+    mask = plain(mask)
+    return Image.composite(picture, source, mask.getchannel("A") if mask.mode == "RGBA" else mask.convert("L"))
 
 
 def _crop(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:
@@ -72,10 +74,8 @@ def _crop(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:
 def _resize(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:
     width = max(1, by.whole("width"))
     height = max(1, by.whole("height", round(picture.height * width / picture.width)))
-    if max(width, height) > LARGEST_SIDE:
-        raise InvalidArgument(f"resize goes beyond {LARGEST_SIDE} pixels a side.", hint="Ask for less.")
-    size = (width, height)
-    return RESIZES[by.text("mode", "fit").lower()](picture, size)
+    _check_size(width, height)
+    return RESIZES[by.text("mode", "fit").lower()](picture, (width, height))
 
 
 def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -114,7 +114,9 @@ def _on_colors(change: Callable[[Image.Image], Image.Image]) -> Step:
 
 
 def _blur(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:
-    return picture.filter(ImageFilter.GaussianBlur(min(by.number("amount"), 200)))
+    """With colours weighed by what is seen of them, so that transparent black does not bleed in."""
+    radius = min(by.number("amount"), MOST_BLUR)
+    return picture.convert("RGBa").filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")
 
 
 def _sharpen(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:
@@ -133,7 +135,9 @@ def _enhanced(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Step:
 def _pad(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:
     margin = by.whole("amount")
     color = _color(by.text("color", "#00000000"))
-    ground = Image.new("RGBA", (picture.width + 2 * margin, picture.height + 2 * margin), color)
+    size = (picture.width + 2 * margin, picture.height + 2 * margin)
+    _check_size(*size)
+    ground = Image.new("RGBA", size, color)
     ground.paste(picture, (margin, margin))
     return ground
 
@@ -147,8 +151,10 @@ def _background(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image
 def _text(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:
     layer = Image.new("RGBA", picture.size, (0, 0, 0, 0))
     font = ImageFont.load_default(max(4, by.whole("size", 32)))
-    place = (by.whole("x"), by.whole("y"))
-    ImageDraw.Draw(layer).text(place, unquoted(by.text("words")), _color(by.text("color", "black")), font)
+    place, words = (by.whole("x"), by.whole("y")), unquoted(by.text("words"))
+    if len(words) > MOST_LETTERS:
+        raise InvalidArgument(f"A text of {len(words)} characters is too long.", hint=f"At most {MOST_LETTERS}.")
+    ImageDraw.Draw(layer).text(place, words, _color(by.text("color", "black")), font)
     return Image.alpha_composite(picture, layer)
 
 
@@ -158,8 +164,9 @@ def _overlay(picture: Image.Image, by: Operation, pictures: Pictures) -> Image.I
         raise InvalidArgument(f"overlay {which}: there is no such picture.", hint="Name it second in image_asset_ids.")
     other = pictures[which - 1]
     if by.arguments.get("width"):
-        other = _exact(other, (max(1, by.whole("width")), max(1, by.whole("height"))))
-        _check_size(other)
+        size = (max(1, by.whole("width")), max(1, by.whole("height")))
+        _check_size(*size)
+        other = _exact(other, size)
     layer = Image.new("RGBA", picture.size, (0, 0, 0, 0))
     layer.paste(other, (by.whole("x"), by.whole("y")))
     return Image.alpha_composite(picture, layer)

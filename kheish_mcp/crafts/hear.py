@@ -7,25 +7,27 @@ from typing import Any, Final
 
 from ..errors import InvalidArgument, JsonObject, MediaRejected
 from ..formats.wav import unwrap
-from ..media import Pcm
 
 RATE: Final = 16_000
 LONGEST_S: Final = 600
 FRAMES_A_SECOND: Final = 100
-SILENCES: Final = frozenset({"<s>", "</s>", "<sil>", "[SPEECH]", "[NOISE]"})
-PAUSE_S: Final = 0.5
+# Between the highest and the lowest sample, of 65,535: in less the model hears words that nobody said.
+QUIETEST: Final = 200
+# Silence and noises have names as <sil> and [NOISE].
+NO_WORDS: Final = ("<", "[")
 
 
 def hear(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonObject, tuple[bytes, ...]]:
-    """text, duration_s, and words with start and end in seconds, of a WAV or (with rate and channels) of samples."""
-    samples, pcm = _samples(parameters, blobs[0])
-    if pcm.bits != 16:
+    """text, duration_s, and words with start and end in seconds, of a WAV."""
+    samples, pcm = unwrap(blobs[0])
+    if pcm.bits < 16:
         raise MediaRejected(f"{pcm.bits}-bit samples are not heard here.", hint="Send 16-bit PCM.")
-    mono = at_rate(mixed(samples, pcm.channels), pcm.rate, RATE)
-    seconds = len(mono) / RATE
+    seconds = len(samples) / (pcm.rate * pcm.frame_bytes)
     if seconds > LONGEST_S:
         raise InvalidArgument(f"{seconds:.0f} s are too long.", hint=f"At most {LONGEST_S} s on this route.")
-    words = _decoded(mono)
+    samples = narrowed(samples, pcm.bits // 8)
+    mono = at_rate(mixed(samples, pcm.channels), pcm.rate, RATE)
+    words = _decoded(mono) if max(mono, default=0) - min(mono, default=0) > QUIETEST else []
     return {
         "text": " ".join(str(word["text"]) for word in words),
         "duration_s": round(seconds, 3),
@@ -33,11 +35,13 @@ def hear(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonObject, 
     }, ()
 
 
-def _samples(parameters: JsonObject, data: bytes) -> tuple[bytes, Pcm]:
-    rate, channels = parameters.get("rate"), parameters.get("channels")
-    if isinstance(rate, int) and isinstance(channels, int):
-        return data, Pcm(rate, channels)
-    return unwrap(data)
+def narrowed(samples: bytes, width: int) -> bytes:
+    """Samples of `width` bytes as 16-bit ones: their two upper bytes."""
+    if width == 2:
+        return samples
+    narrow = bytearray(len(samples) // width * 2)
+    narrow[0::2], narrow[1::2] = samples[width - 2 :: width], samples[width - 1 :: width]
+    return bytes(narrow)
 
 
 def mixed(samples: bytes, channels: int) -> array[int]:
@@ -75,7 +79,7 @@ def _decoded(mono: array[int]) -> list[JsonObject]:
     decoder.process_raw((silence + mono + silence).tobytes(), no_search=False, full_utt=True)
     decoder.end_utt()
     offset = len(silence) / RATE
-    return [_word(segment, offset) for segment in decoder.seg() if segment.word not in SILENCES]
+    return [_word(segment, offset) for segment in decoder.seg() if not str(segment.word).startswith(NO_WORDS)]
 
 
 def _word(segment: Any, offset: float) -> JsonObject:

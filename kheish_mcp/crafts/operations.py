@@ -10,9 +10,11 @@ from typing import Final
 
 from ..errors import InvalidArgument
 
-PIECE: Final = re.compile(r'\s*((?:"(?:[^"\\]|\\.)*"|[^;"\n])*)\s*(?:[;\n]|$)')
-COLOR: Final = r"#[0-9a-fA-F]{3,8}|[a-zA-Z]{3,20}|rgba?\([0-9., ]{5,40}\)"
-NUMBER: Final = r"[0-9]*\.?[0-9]+"
+# Every repetition keeps what it took: a prompt of a megabyte is read once, whatever stands in it.
+WORDS: Final = r'"(?:[^"\\]|\\.)*+"'
+PIECE: Final = re.compile(rf'((?:{WORDS}|[^;"\n])*+)(?:[;\n]|\Z)', re.DOTALL)
+COLOR: Final = r"#[0-9a-fA-F]{3,8}|[a-zA-Z]{3,20}|rgba?\([0-9.,\x20]{5,40}\)"
+NUMBER: Final = r"(?:[0-9]{1,6}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})"
 MOST: Final = 50
 
 
@@ -46,7 +48,7 @@ class Grammar:
 
 
 def _rule(example: str, pattern: str) -> Grammar:
-    return Grammar(example, re.compile(pattern.replace(" ", r"\s*"), re.IGNORECASE))
+    return Grammar(example, re.compile(pattern.replace(" ", r"\s*+"), re.IGNORECASE | re.DOTALL))
 
 
 GRAMMAR: Final[dict[str, Grammar]] = {
@@ -65,7 +67,7 @@ GRAMMAR: Final[dict[str, Grammar]] = {
     "background": _rule("background white", rf"(?P<color>{COLOR})"),
     "text": _rule(
         'text "Hi" at 20,40 size 32 color red',
-        rf'(?P<words>"(?:[^"\\]|\\.)+") at (?P<x>-?\d{{1,5}}) , (?P<y>-?\d{{1,5}})'
+        rf"(?P<words>{WORDS}) at (?P<x>-?\d{{1,5}}) , (?P<y>-?\d{{1,5}})"
         rf" (size (?P<size>\d{{1,3}}))? (color (?P<color>{COLOR}))?",
     ),
     "overlay": _rule(
@@ -101,7 +103,7 @@ def parse_operations(text: str) -> tuple[Operation, ...]:
 
 
 def _operation(piece: str, number: int) -> Operation:
-    name, _, rest = piece.partition(" ")
+    name, rest = (*piece.split(maxsplit=1), "")[:2]
     grammar = GRAMMAR.get(name.lower())
     if grammar is None:
         near = get_close_matches(name.lower(), GRAMMAR, 1)
@@ -117,5 +119,5 @@ def _operation(piece: str, number: int) -> Operation:
 
 
 def unquoted(words: str) -> str:
-    """A text between quotation marks, its escapes undone."""
-    return re.sub(r"\\(.)", r"\1", words[1:-1])
+    """A text between quotation marks, its escapes undone: \\n is a new line."""
+    return re.sub(r"\\(.)", lambda escaped: "\n" if escaped[1] == "n" else escaped[1], words[1:-1], flags=re.DOTALL)

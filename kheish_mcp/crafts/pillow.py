@@ -6,14 +6,13 @@ import io
 import warnings
 from typing import Final
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ..errors import MediaRejected, ResourceExhausted
+from ..errors import KheishError, MediaRejected, ResourceExhausted
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_PIXELS: Final = 100_000_000
 MOST_FRAMES: Final = 200
-ENDINGS: Final = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -27,6 +26,8 @@ def opened(data: bytes) -> Image.Image:
         if picture.width * picture.height > MOST_PIXELS:
             raise _too_large(picture.width, picture.height)
         picture.load()
+    except (KheishError, MemoryError):
+        raise
     except UnidentifiedImageError:
         raise MediaRejected(
             "The bytes are no picture that is known here.", hint="Send PNG, JPEG, WebP or GIF."
@@ -35,20 +36,43 @@ def opened(data: bytes) -> Image.Image:
         raise ResourceExhausted(
             "The picture has too many pixels.", hint=f"At most {MOST_PIXELS // 1_000_000} megapixels."
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError):
+    except Exception:  # the decoders raise whatever the bytes lead them to
         raise MediaRejected("The picture is damaged or cut short.", hint="Send the whole file.") from None
     return picture
+
+
+def plain(picture: Image.Image) -> Image.Image:
+    """The picture in 8 bits a channel: RGBA where something shines through, RGB elsewhere."""
+    if picture.mode.startswith("I;16"):
+        picture = picture.convert("I").point(lambda value: value / 256).convert("L")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    clear = picture.convert("RGBA")
+    lowest, _ = clear.getchannel("A").getextrema()
+    return clear if isinstance(lowest, int) and lowest < 255 else clear.convert("RGB")
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture as its camera was held, where its metadata can be read."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except MemoryError:
+        raise
+    except Exception:  # metadata is a stranger's as well
+        return picture
 
 
 def encoded(picture: Image.Image, form: str, quality: int = 90) -> bytes:
     """The picture in a format, without any metadata; JPEG gets white where it was transparent."""
     out = io.BytesIO()
+    bare = picture.copy()
+    bare.info.clear()
     if form == "jpeg":
-        flat(picture).save(out, "JPEG", quality=quality, optimize=True)
+        flat(bare).save(out, "JPEG", quality=quality, optimize=True)
     elif form == "webp":
-        picture.save(out, "WEBP", quality=quality)
+        bare.save(out, "WEBP", quality=quality)
     else:
-        picture.save(out, "PNG", optimize=False)
+        bare.save(out, "PNG", optimize=False)
     return out.getvalue()
 
 

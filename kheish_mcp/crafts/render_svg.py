@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 LARGEST: Final = 2_000_000
 MOST_NODES: Final = 50_000
 LONGEST_SIDE: Final = 4096
-DEFAULT_SIZE: Final = (300.0, 150.0)
 UNITS: Final = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
 LENGTH: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
+LONGEST_VALUE: Final = 200
+THINNEST: Final = 1e-3
 INSIDE: Final = re.compile(r"#|data:image/(?:png|jpeg|webp);base64,")
-OUTSIDE: Final = re.compile(r"@import|url\(\s*['\"]?\s*(?!#|data:image/(?:png|jpeg|webp);base64,)", re.IGNORECASE)
+OUTSIDE: Final = re.compile(r"@import|url\(\s*+['\"]?+\s*+(?!#|data:image/(?:png|jpeg|webp);base64,)", re.IGNORECASE)
 BANNED: Final = frozenset({"script", "foreignObject", "iframe", "audio", "video"})
 
 
@@ -30,7 +32,8 @@ def render_svg(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonOb
     Refuses documents over 2 MB or 50,000 nodes, with a DOCTYPE, or with references to files or servers: the drawing
     library would read absolute paths, and a canvas of 200,000 pixels ends its process.
     """
-    root = parsed(blobs[0])
+    source = _decoded(blobs[0])
+    root = parsed(source)
     width, height = _target(canvas(root), parameters)
     import resvg_py
     from PIL import Image
@@ -38,7 +41,7 @@ def render_svg(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonOb
     background = parameters.get("background")
     try:
         made = resvg_py.svg_to_bytes(
-            svg_string=blobs[0].decode("utf-8-sig"),
+            svg_string=source,
             width=width,
             height=height,
             background=background if isinstance(background, str) else None,
@@ -54,15 +57,23 @@ def render_svg(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonOb
     return {"width": size[0], "height": size[1]}, (bytes(made),)
 
 
-def parsed(data: bytes) -> Element:
+def _decoded(data: bytes) -> str:
+    """The text, by one encoding alone: a document read as one text and drawn as another could hide what it holds."""
+    if len(data) > LARGEST:
+        raise ResourceExhausted(f"The SVG is larger than {LARGEST:,} bytes.", hint="Simplify it.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidArgument("The SVG is not UTF-8.", hint="Save it as UTF-8.") from None
+
+
+def parsed(source: str) -> Element:
     """The document's root; refuses what it must not hold."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
-    if len(data) > LARGEST:
-        raise ResourceExhausted(f"The SVG is larger than {LARGEST:,} bytes.", hint="Simplify it.")
     try:
-        root: Element = fromstring(data, forbid_dtd=True)
+        root: Element = fromstring(source, forbid_dtd=True)
     except DefusedXmlException:
         raise MediaRejected("An SVG may not hold a DOCTYPE or entities.", hint="Take them out.") from None
     except (ParseError, ValueError, RecursionError):
@@ -98,21 +109,21 @@ def _reaches_out() -> MediaRejected:
 
 def canvas(root: Element) -> tuple[float, float]:
     """Width and height in pixels, from the root's own or from its viewBox."""
-    box = [float(number) for number in re.findall(r"-?[0-9]*\.?[0-9]+", root.get("viewBox", ""))]
-    view = (box[2], box[3]) if len(box) == 4 and box[2] > 0 and box[3] > 0 else None
+    box = [float(number) for number in NUMBER.findall(root.get("viewBox", "")[:LONGEST_VALUE])]
+    view = (box[2], box[3]) if len(box) == 4 and all(THINNEST <= side < math.inf for side in box[2:]) else None
     width, height = _length(root.get("width")), _length(root.get("height"))
     if width and height:
         return width, height
     if view is None:
-        return width or DEFAULT_SIZE[0], height or DEFAULT_SIZE[1]
-    ratio = view[1] / view[0]
+        raise InvalidArgument("The SVG says no size.", hint="Give it a width and a height, or a viewBox.")
+    ratio = max(THINNEST, view[1] / view[0])
     return (width, width * ratio) if width else (height / ratio, height) if height else view
 
 
 def _length(text: str | None) -> float | None:
-    match = LENGTH.fullmatch(text or "")
+    match = LENGTH.fullmatch((text or "")[:LONGEST_VALUE])
     factor = UNITS.get(match[2].lower()) if match else None
-    return float(match[1]) * factor if match and factor and float(match[1]) > 0 else None
+    return float(match[1]) * factor if match and factor and float(match[1]) >= THINNEST else None
 
 
 def _target(own: tuple[float, float], parameters: JsonObject) -> tuple[int, int]:
@@ -125,10 +136,10 @@ def _target(own: tuple[float, float], parameters: JsonObject) -> tuple[int, int]
         scale = min(wanted[0] / own[0], wanted[1] / own[1])
     width, height = max(1, round(own[0] * scale)), max(1, round(own[1] * scale))
     if max(width, height) > LONGEST_SIDE:
-        raise ResourceExhausted(
-            f"{width} x {height} pixels are more than {LONGEST_SIDE} a side.",
-            hint="Give the SVG a smaller width and height.",
+        hint = (
+            "Ask for a smaller size." if scale != 1 else "Give the SVG a smaller width and height, or ask for a size."
         )
+        raise ResourceExhausted(f"{width} x {height} pixels are more than {LONGEST_SIDE} a side.", hint=hint)
     return width, height
 
 

@@ -28,18 +28,19 @@ FILES: Final = {"en-gb": "en"}
 def speak(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonObject, tuple[bytes, ...]]:
     """A WAV of the text in the one blob; `voice` as espeak-ng names it (`en-us`, `de`, `en-us+f2`), `speed` 1.0 is its own.
 
-    The same text, voice and speed give the same bytes.
+    The same text, voice and speed give the same bytes. The facts say the speed that it came to.
     """
     voice = str(parameters.get("voice") or "en-us")
     speed = parameters.get("speed")
-    pace = WORDS_PER_MINUTE * (speed if isinstance(speed, int | float) else 1.0)
+    wanted = float(speed) if isinstance(speed, int | float) else 1.0
+    given = min(FASTEST / WORDS_PER_MINUTE, max(SLOWEST / WORDS_PER_MINUTE, wanted))
     with _library() as (library, rate):
         _choose(library, voice)
-        library.espeak_SetParameter(RATE, round(min(FASTEST, max(SLOWEST, pace))), 0)
+        library.espeak_SetParameter(RATE, round(given * WORDS_PER_MINUTE), 0)
         samples = _samples(library, blobs[0])
-    if not samples:
+    if not any(samples):
         raise InvalidArgument("There is nothing in the text that can be spoken.", hint="Use words.")
-    return {"voice": voice}, (wrap(samples, Pcm(rate)),)
+    return {"voice": voice, "speed": wanted if given == wanted else round(given, 2)}, (wrap(samples, Pcm(rate)),)
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def _samples(library: Any, text: bytes) -> bytes:
 
     callback = CALLBACK(hear)
     library.espeak_SetSynthCallback(callback)
-    text += b"\0"
+    text = text.replace(b"\0", b" ") + b"\0"
     library.espeak_Synth(text, len(text), 0, 0, 0, UTF8 | ENDPAUSE, None, None)
     library.espeak_Synchronize()
     return b"".join(parts)

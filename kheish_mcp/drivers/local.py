@@ -27,7 +27,8 @@ from ..capabilities import (
 )
 from ..crafts.operations import EXAMPLES, parse_operations
 from ..errors import InvalidArgument, Json, JsonObject
-from ..formats.wav import unwrap
+from ..formats.pcm import in_our_order
+from ..formats.wav import unwrap, wrap
 from ..media import Media
 from ..workers import Workers
 
@@ -40,7 +41,9 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
 INSTALL: Final = "pip install 'kheish-mcp[local]'"
 VOICES: Final = ("en-us", "en-gb", "en-us+f2", "en-us+f3", "de", "fr", "es", "it", "pt", "nl", "pl")
 PIXELS: Final = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
-DOCUMENT: Final = re.compile(r"(?:<\?xml.*?\?>\s*)?(?:<!--.*?-->\s*)*<svg[\s>].*</svg\s*>", re.DOTALL)
+ROOT: Final = re.compile(r"<svg[\s>]")
+END: Final = "</svg>"
+ENGLISH: Final = re.compile(r"en(?:g|-.+)?", re.IGNORECASE)
 WORD_PAUSE_S: Final = 0.6
 PLAIN: Final = "A plain voice."
 CLEAR: Final = "Clear English speech only."
@@ -86,17 +89,18 @@ class Local(Driver, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
 
     async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
         """The SVG of the prompt as a picture; prose is refused with a sentence that teaches."""
-        match = DOCUMENT.search(request.prompt)
-        if match is None:
+        begin, end = ROOT.search(request.prompt), request.prompt.rfind(END)
+        if begin is None or end < begin.start():
             raise InvalidArgument(
                 "This route draws SVG exactly and cannot imagine a scene: the prompt has to be a whole SVG document.",
                 hint="Write the picture as <svg xmlns=...>...</svg>, or use a route with an image model.",
             )
+        document = request.prompt[begin.start() : end + len(END)]
         parameters: JsonObject = {**_target(request)}
         opaque = request.background == "opaque" or request.output_format == "jpeg"
         if opaque:
             parameters["background"] = "white"
-        made = await self._workers.run("render_svg", parameters, match[0].encode())
+        made = await self._workers.run("render_svg", parameters, document.encode(errors="replace"))
         data = made.blobs[0]
         if request.output_format in ("jpeg", "webp"):
             edit: JsonObject = {"prompt": "sharpen 0", "output_format": request.output_format}
@@ -120,26 +124,31 @@ class Local(Driver, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
         if request.format not in (None, "wav", "pcm", "mp3"):
             raise InvalidArgument(f"This route gives no {request.format}.", hint="Ask for wav or pcm.")
         parameters: dict[str, Json] = {"voice": request.voice or None, "speed": request.speed}
-        made = await self._workers.run("speak", parameters, request.text.encode())
-        warnings = ["This route gives WAV instead of mp3."] if request.format == "mp3" else []
-        if request.instructions:
-            warnings.append("espeak-ng takes no instructions.")
+        made = await self._workers.run("speak", parameters, request.text.encode(errors="replace"))
+        told = {
+            "This route gives WAV instead of mp3.": request.format == "mp3",
+            "espeak-ng takes no instructions.": bool(request.instructions),
+            f"espeak-ng speaks at {made.facts['speed']} times its own speed, which is as near as it gets.":
+                request.speed is not None and made.facts["speed"] != request.speed,
+        }  # fmt: skip
         media = Media(made.blobs[0], "audio/wav")
         if request.format == "pcm":
             samples, pcm = unwrap(media.data)
             media = Media(samples, "audio/pcm", pcm=pcm)
-        return Generation((media,), model, 0.0, warnings=tuple(warnings))
+        return Generation((media,), model, 0.0, warnings=tuple(warning for warning, holds in told.items() if holds))
 
     async def transcribe(self, model: str, request: TranscriptionRequest, exchange: Exchange) -> Transcript:
         """The words of clear English speech, with times."""
         audio = request.audio
-        if audio.media_type not in ("audio/wav", "audio/pcm"):
+        if audio.media_type != "audio/wav" and audio.pcm is None:
             raise InvalidArgument(
                 f"This route hears WAV and PCM, and this is {audio.media_type}.",
                 hint="Use a route with a speech model.",
             )
-        layout: JsonObject = {"rate": audio.pcm.rate, "channels": audio.pcm.channels} if audio.pcm else {}
-        made = await self._workers.run("hear", layout, audio.data, timeout=300)
+        if request.language and not ENGLISH.fullmatch(request.language):
+            raise InvalidArgument("This route hears English alone.", hint="Use a route with a speech model.")
+        wav = wrap(in_our_order(audio), audio.pcm) if audio.pcm else audio.data
+        made = await self._workers.run("hear", {}, wav, timeout=300)
         words = _words(made.facts.get("words"))
         ignored = [name for name, given in (("prompt", request.prompt), ("diarize", request.diarize)) if given]
         return Transcript(
