@@ -20,7 +20,7 @@ from .stores.sessions import Kind
 from .tools.attachments import Attachments, check_sight
 from .tools.base import Call, Question, Witness, total
 from .tools.caps import plan
-from .tools.paid import keep_paid, origin, spend
+from .tools.paid import keep_paid, origin, save_copies, shown, spend
 
 MOST_STEPS: Final = 24
 MOST_USD: Final = 2.0
@@ -223,8 +223,8 @@ class Conversation:
             if "output_id" in done.result:
                 self.outputs.append(done.result)
                 await self.witness.published(done.result)
-            shown: JsonObject = {"name": done.call.name, "content": done.text, "is_error": done.is_error}
-            await self.journal("tool", {"call_id": done.call.call_id, **shown})
+            line: JsonObject = {"name": done.call.name, "content": done.text, "is_error": done.is_error}
+            await self.journal("tool", {"call_id": done.call.call_id, **line})
 
     async def _shown(self, reply: Reply, ending: str | None) -> JsonObject:
         """ask_model's result object; its assets are what was published and what the model itself has drawn."""
@@ -252,9 +252,8 @@ class Conversation:
         published = [str(artifact["asset_id"]) for output in self.outputs for artifact in _objects(output["artifacts"])]
         known = await _those(self.call, set(published))
         assets = dict.fromkeys([*(known[asset_id] for asset_id in published if asset_id in known), *self.drawn])
-        if not self.call.at_hand:
-            return [asset.as_json() for asset in assets]
-        return [{**asset.as_json(), "path": str(await self.call.assets.path_of(asset))} for asset in assets]
+        paths, _ = await save_copies(self.call, tuple(assets), None)
+        return [shown(asset, paths) for asset in assets]
 
 
 async def _recalled(turn: Remembered, attachments: Attachments) -> Turn:

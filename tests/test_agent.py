@@ -19,6 +19,7 @@ from kheish_mcp.conversation import Reply, ToolCall
 from kheish_mcp.errors import JsonObject, Unavailable
 from kheish_mcp.media import Media
 from kheish_mcp.stores.assets import Asset
+from kheish_mcp.stores.sessions import WRITE
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import synthetic, wire_faults
 from tests.scripted import Bench, Refused, Scripted, answer, bench, kinds, last_result, refusal, texts, wants
@@ -391,11 +392,15 @@ async def test_a_long_document_is_cut_and_says_so(scripted: Bench):
 
 async def test_five_hundred_turns_fit_and_it_is_said_what_does_not(state_root: Path):
     async with bench(state_root, None, Scripted(context=20_000)) as made:
-        async with made.call.sessions.turn("demo", "local") as run:
-            for number in range(500):
-                await run.write("input", {"text": f"question {number} " + "x" * 400, "attachments": []})
-                said = {"text": f"answer {number}", "tool_calls": [], "assets": []}
-                await run.write("answer", said)
+        lines = [
+            ("local", "demo", "run-1", kind, json.dumps(body), 1.0)
+            for number in range(500)
+            for kind, body in (
+                ("input", {"text": f"question {number} " + "x" * 400, "attachments": []}),
+                ("answer", {"text": f"answer {number}", "tool_calls": [], "assets": []}),
+            )
+        ]
+        await made.call.sessions._database.write(lambda connection: connection.executemany(WRITE, lines))
         result = await made.ask("And the last?", session="demo", tools=False)
         turns = made.driver.requests[0].turns
     assert texts(turns[-1]) == "And the last?"

@@ -124,12 +124,12 @@ def test_people_see_text_on_stdout_and_the_rest_on_stderr(shell: Shell):
     assert f"({TEXT} on route openrouter, 0.0" in err
 
 
-def test_text_may_come_from_standard_input(state_root: Path, emulator: OpenRouterEmulator):
-    env = environment(state_root, OPENROUTER_API_KEY=CANARY, OPENROUTER_BASE_URL=emulator.base_url)
-    done = kheish("sessions", "input", "demo", "Summarize:", "--stdin", "--no-tools", env=env, stdin="a long text\n")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["text"] == SAYS
-    assert "Summarize:\\n\\na long text" in json.dumps(bodies(emulator)[0]["messages"])
+def test_text_may_come_from_standard_input(shell: Shell, emulator: OpenRouterEmulator, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a long text\n")))
+    assert shell.ask("Summarize:", "--stdin", "--no-tools")["text"] == SAYS
+    assert bodies(emulator)[0]["messages"][0]["content"] == "Summarize:\n\na long text"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 1_000_001)))
+    assert shell.refusal("--stdin")[1]["code"] == "resource_exhausted"
 
 
 @pytest.mark.parametrize("how", ["parts", "inline"])
@@ -256,10 +256,21 @@ def test_an_input_killed_half_way_is_interrupted_and_the_next_one_works(
     assert json.loads(shell.run("costs")[1])["unknown_cost_calls"] == 1
 
 
-def test_a_key_that_is_missing_is_said_so(state_root: Path):
-    done = kheish("sessions", "input", "demo", "Hello?", "--output", "json", env=environment(state_root))
-    assert done.returncode == 2
-    assert json.loads(done.stderr)["error"]["code"] == "failed_precondition"
+def test_a_key_that_is_missing_is_said_so(shell: Shell, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OPENROUTER_API_KEY")
+    code, error = shell.refusal("Hello?")
+    assert (code, error["code"]) == (2, "failed_precondition")
+
+
+def test_a_reader_that_has_gone_does_not_end_the_run(state_root: Path, emulator: OpenRouterEmulator):
+    env = environment(state_root, OPENROUTER_API_KEY=CANARY, OPENROUTER_BASE_URL=emulator.base_url)
+    command = [sys.executable, "-m", "kheish_mcp", "sessions", "input", "demo", "Hello?", "--output", "pretty"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        assert child.wait(DEADLINE_S) in (0, 141)
+    [bill] = emulator.ledger
+    assert json.loads(kheish("costs", env=env).stdout)["total_usd"] == pytest.approx(bill.cost)
 
 
 # The terminal

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import anyio.to_thread
 
@@ -48,6 +49,12 @@ def printable(text: str) -> str:
     return "".join(each for each in text if each in KEPT or unicodedata.category(each)[0] != "C")
 
 
+def _say(text: str, *, end: str = "\n", file: TextIO | None = None) -> None:
+    """Prints at once; a reader that has gone ends the printing, and not a run that is paid for."""
+    with suppress(BrokenPipeError):
+        print(text, end=end, file=file, flush=True)
+
+
 class Screen:
     """Shows a run to a person: text and outputs on stdout, steps on stderr."""
 
@@ -59,13 +66,13 @@ class Screen:
     async def said(self, piece: str) -> None:
         """A piece of the text, at once."""
         shown = printable(piece)
-        print(shown, end="", flush=True)
+        _say(shown, end="")
         self.in_line = not shown.endswith("\n") if shown else self.in_line
 
     async def did(self, sentence: str) -> None:
         """One step."""
         self.end_line()
-        print(f"  {printable(sentence)}", file=sys.stderr, flush=True)
+        _say(f"  {printable(sentence)}", file=sys.stderr)
 
     async def published(self, output: JsonObject) -> None:
         """What the model has published: its texts, and each artifact's name and path."""
@@ -73,7 +80,7 @@ class Screen:
         listed: Any = output["parts"]
         for part in listed:
             if part["type"] == "text":
-                print(printable(part["text"]))
+                _say(printable(part["text"]))
         artifacts: Any = output["artifacts"]
         for artifact in artifacts:
             await self.show(await self.parts.assets.get(artifact["asset_id"], OWNER))
@@ -81,7 +88,7 @@ class Screen:
     async def show(self, asset: Asset) -> None:
         """An asset's name and path, and the picture where the terminal can draw it."""
         self.end_line()
-        print(f"{asset.file_name}  {await self.parts.assets.path_of(asset)}", flush=True)
+        _say(f"{asset.file_name}  {await self.parts.assets.path_of(asset)}")
         if self.drawer is not None and kind_of(asset.media_type) is Kind.IMAGE:
             await self._draw(asset, self.drawer)
 
@@ -92,12 +99,12 @@ class Screen:
             made = await self.parts.workers.run("edit_image", shrinking, media.data)
         except KheishError:
             return  # its name and path stand there
-        print(drawer(made.blobs[0]), flush=True)
+        _say(drawer(made.blobs[0]))
 
     def end_line(self) -> None:
         """Ends the line of text that is under way."""
         if self.in_line:
-            print(flush=True)
+            _say("")
         self.in_line = False
 
 
