@@ -15,6 +15,7 @@ from .errors import DataLoss, JsonObject, KheishError
 from .formats import kind_of
 from .media import Kind
 from .profiles import Profile
+from .reach import Reach
 from .stores.assets import Asset, AssetStore
 from .tools.base import Outcome, Preview, Published
 from .workers import Workers
@@ -22,7 +23,7 @@ from .workers import Workers
 AUDIO_SINCE: Final = "2025-03-26"
 LINKS_SINCE: Final = "2025-06-18"
 SHOWABLE: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
-TOO_LARGE = "{} is too large to be shown inline; read {} or use its path."
+TOO_LARGE = "{} is too large to be shown inline; read {} or use its path or url."
 
 Block = t.TextContent | t.ImageContent | t.AudioContent | t.ResourceLink | t.EmbeddedResource
 
@@ -35,11 +36,12 @@ class Presenter:
     workers: Workers
     profile: Profile
     revision: str
+    reach: Reach | None = None
     spent: int = 0
 
     async def outcome(self, outcome: Outcome, *, structured: bool) -> t.CallToolResult:
         """The result object as text first, then each asset's preview and link."""
-        self.spent = len(json.dumps(outcome.result))
+        told = self._told(outcome.result)
         shown: list[Block] = []
         warnings: list[str] = []
         for asset in outcome.assets:
@@ -49,13 +51,13 @@ class Presenter:
             elif outcome.preview == "full":
                 warnings.append(TOO_LARGE.format(asset.asset_id, asset.uri))
             shown += self._link(asset)
-        result = _with_warnings(outcome.result, warnings)
+        result = _with_warnings(told, warnings)
         wanted = structured and self.profile.structured and self.revision >= LINKS_SINCE
         return t.CallToolResult(content=[_text(result), *shown], structured_content=result if wanted else None)
 
     async def published(self, published: Published) -> t.CallToolResult:
         """Texts and assets in their order; the result object last, unlike everywhere else."""
-        self.spent = len(json.dumps(published.result))
+        told = self._told(published.result)
         blocks: list[Block] = []
         warnings: list[str] = []
         for part in published.parts:
@@ -70,7 +72,13 @@ class Presenter:
         for asset in published.named:
             block = await self._inline(asset, "auto")
             blocks += [block] if block is not None else self._mention(asset)
-        return t.CallToolResult(content=[*blocks, _text(_with_warnings(published.result, warnings))])
+        return t.CallToolResult(content=[*blocks, _text(_with_warnings(told, warnings))])
+
+    def _told(self, result: JsonObject) -> JsonObject:
+        """The result object as this client can use it, with its size counted."""
+        told = self.reach.shown(result) if self.reach is not None else result
+        self.spent = len(json.dumps(told))
+        return told
 
     async def _inline(self, asset: Asset, preview: Preview) -> Block | None:
         """The asset as a block, whole or as a small preview; None where it does not fit or is not wanted."""

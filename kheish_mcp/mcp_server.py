@@ -25,6 +25,7 @@ from .errors import CapabilityUnavailable, JsonObject, KheishError, from_json
 from .listeners import Listeners
 from .principals import LOCAL, Principal
 from .profiles import Profile, profile_of
+from .reach import Reach
 from .resources import Resources, templates
 from .scopes import scope_for
 from .stores.jobs import JobRecord
@@ -49,7 +50,7 @@ class Face:
     """What the server shows of a daemon: its parts and runtime view as they are now, and who a request comes from.
 
     `session` is the one whose run is the client, if one is; `inner` says that the client is a run of ours, which never
-    only goes away: what it cancels is to stop.
+    only goes away: what it cancels is to stop. `reach` is how a caller that is not at hand gets at files.
     """
 
     parts: Callable[[], Parts]
@@ -59,6 +60,7 @@ class Face:
     tools: tuple[Tool, ...] = TOOLS
     session: str | None = None
     inner: bool = False
+    reach: Callable[[Context], Reach | None] = lambda _: None
 
 
 class KheishServer(Server[Any]):
@@ -197,7 +199,7 @@ class KheishServer(Server[Any]):
 
     def _presenter(self, ctx: Context) -> Presenter:
         parts = self.face.parts()
-        return Presenter(parts.assets, parts.workers, _profile(ctx), ctx.protocol_version)
+        return Presenter(parts.assets, parts.workers, _profile(ctx), ctx.protocol_version, self.face.reach(ctx))
 
     def _call(self, parts: Parts, ctx: Context, profile: Profile, handed: list[str]) -> Call:
         started = time.monotonic()
@@ -206,6 +208,8 @@ class KheishServer(Server[Any]):
             await ctx.session.report_progress(round(time.monotonic() - started, 3), None, sentence)
 
         shared = {field.name: getattr(parts, field.name) for field in fields(Parts)}
+        if (reach := self.face.reach(ctx)) is not None:
+            shared["references"] = parts.references.from_afar(reach.upload)
         who = self.face.principal(ctx)
         return Call(
             **shared,

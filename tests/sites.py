@@ -19,7 +19,7 @@ from kheish_mcp.daemon import Daemon, open_daemon
 from kheish_mcp.mcp_server import Face, KheishServer
 from kheish_mcp.settings import Address, Settings
 from kheish_mcp.stores.tokens import TokenStore
-from kheish_mcp.transports.access import Access, Issuer
+from kheish_mcp.transports.access import Access, Issuer, Signer
 from kheish_mcp.transports.guards import Names
 from kheish_mcp.transports.http import App, make_app
 from kheish_mcp.transports.limits import Limits
@@ -99,7 +99,8 @@ async def opened_site(
         tokens = TokenStore(daemon.database)
         access = Access(tokens, issuer)
         await access.check_bind("127.0.0.1")
-        app = make_app(daemon, access, Names(names), limits=limits, server=server)
+        signer = await Signer.of(daemon.database)
+        app = make_app(daemon, access, signer, Names(names), limits=limits, server=server)
         sockets = listen_on(Address("127.0.0.1", 0))
         site = Site(sockets[0].getsockname()[1], daemon, tokens, app, anyio.Event(), anyio.Event())
 

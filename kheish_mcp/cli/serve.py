@@ -91,7 +91,7 @@ async def _over_stdio(settings: Settings, strict: bool) -> None:
 async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
     from ..daemon import open_daemon
     from ..stores.tokens import TokenStore
-    from ..transports.access import Access, is_loopback
+    from ..transports.access import Access, Signer, is_loopback
     from ..transports.guards import Names
     from ..transports.http import make_app
     from ..transports.limits import Limits
@@ -108,7 +108,8 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
         # A name that strangers reach it by counts as much as an address that they do.
         await access.check_bind(next((name for name in names if not is_loopback(name)), settings.bind.host))
         limits = Limits()
-        app = make_app(daemon, access, Names(names), limits=limits)
+        signer = await Signer.of(daemon.database)
+        app = make_app(daemon, access, signer, Names(names), limits=limits)
         server = make_server(app, front, limits)
         sockets = listen_on(settings.bind)
         _announce(settings.bind, sockets[0].getsockname()[1], front.url_scheme, place.root_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -23,6 +24,7 @@ ASSET, PATH = "asset", ""
 ASSET_ID: Final = re.compile(r"asset-[a-z2-7]{26}")
 MEANT_AS_ID: Final = re.compile(r"asset-[A-Za-z0-9]*")
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+ELSEWHERE: Final = re.compile(r"(asset|data|https?):|asset-", re.IGNORECASE)
 CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 FIVE_KINDS: Final = (
     "Give an asset id (asset-...), an asset:// URI, an https:// URL, a data: URI or a path under the workspace root."
@@ -50,6 +52,13 @@ class References:
         self.workspace = workspace
         self.web = web
         self.max_bytes = max_bytes
+        self.upload: str | None = None
+
+    def from_afar(self, upload: str) -> References:
+        """The same for a caller on another machine: who names a file of its own learns how to send it."""
+        far = copy(self)
+        far.upload = upload
+        return far
 
     async def resolve(
         self,
@@ -70,7 +79,7 @@ class References:
         there; an asset that is another owner's is NotFound, as one that never was.
         """
         wanted = frozenset({kinds}) if isinstance(kinds, Kind) else kinds
-        with naming(argument):
+        with naming(argument), self._teaching(reference):
             form = form_of(reference)
             if form == ASSET:
                 asset = await self.assets.get(asset_id_of(reference), owner)
@@ -83,6 +92,16 @@ class References:
                 facts = await anyio.to_thread.run_sync(recognise, media)
                 require(facts.kind, facts.media_type, wanted)
             return await self.assets.keep(media, owner=owner, label=label, kind=kind, provenance=provenance)
+
+    @contextmanager
+    def _teaching(self, reference: str) -> Generator[None]:
+        """A refused path of another machine comes with the way to send the file."""
+        try:
+            yield
+        except KheishError as refusal:
+            if self.upload is not None and not ELSEWHERE.match(reference):
+                refusal.hint = f"A file of your own machine is sent first, and named by its asset id: {self.upload}"
+            raise
 
     async def _from_web(self, url: str) -> Arrival:
         """The file, and the host alone: the rest of a URL may hold a secret."""

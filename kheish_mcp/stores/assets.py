@@ -81,6 +81,11 @@ class AssetStore:
         self._max_pixels = max_pixels
         self._recognising = anyio.Lock()
 
+    @property
+    def max_bytes(self) -> int:
+        """How many bytes an asset may have."""
+        return self._max_bytes
+
     async def keep(
         self,
         media: Media,

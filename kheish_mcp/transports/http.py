@@ -1,24 +1,27 @@
-"""One HTTP app for everything: Streamable HTTP, SSE and health."""
+"""One HTTP app for everything: Streamable HTTP, SSE, uploads, downloads and health."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import KheishError
 from ..mcp_server import Context, Face, KheishServer
 from ..principals import Principal
-from .access import Access
+from ..reach import Reach
+from .access import Access, Signer
 from .answers import base_url_of, refusal_answer
 from .conversations import Conversations
+from .downloads import Downloads
 from .gate import Gate, Guarded, principal_of
 from .guards import NameGuard, Names, Patience
 from .health import Health
@@ -26,6 +29,7 @@ from .limits import Limits
 from .oauth import PLACES
 from .scoped import Scoped
 from .served import Served
+from .uploads import Uploads
 
 LAST_WORDS_S: Final = 2.0
 
@@ -60,6 +64,7 @@ class App:
 def make_app(
     daemon: Served,
     access: Access,
+    signer: Signer,
     names: Names,
     *,
     limits: Limits | None = None,
@@ -67,10 +72,12 @@ def make_app(
 ) -> App:
     """The app of a daemon; `server` makes what speaks MCP, so that a test may mount tools of its own."""
     limits = limits or Limits()
-    face = Face(lambda: daemon.parts, daemon.runtime, daemon.listeners, principal=_caller)
+    reach = partial(_reach, signer)
+    face = Face(lambda: daemon.parts, daemon.runtime, daemon.listeners, principal=_caller, reach=reach)
     conversations = Conversations(server(face), limits)
     gate = Gate(access, limits)
     health = Health(daemon, lambda: app.is_leaving)
+    downloads, uploads = Downloads(daemon, gate, signer), Uploads(daemon)
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, KheishError)
@@ -81,20 +88,19 @@ def make_app(
         async with conversations.open():
             yield
 
-    routes = [*_routes(conversations, gate, health), *_sign_in(access)]
-    inner = Starlette(routes=routes, exception_handlers={KheishError: refuse}, lifespan=lifespan)
-    app = App(daemon, conversations, Patience(NameGuard(inner, names), limits), limits.grace_s)
-    return app
-
-
-def _routes(conversations: Conversations, gate: Gate, health: Health) -> Sequence[BaseRoute]:
-    return (
+    routes: Sequence[BaseRoute] = (
         Route("/mcp", Guarded(gate, Scoped(conversations.over_streamable, gate.challenge))),
         Route("/sse", Guarded(gate, conversations.over_sse), methods=["GET"]),
         Route("/messages/", Guarded(gate, conversations.post_message)),
+        Route("/assets/{asset_id}", downloads.get),
+        Route("/assets", Guarded(gate, request_response(uploads.post)), methods=["POST"]),
         Route("/healthz", health.alive),
         Route("/readyz", health.ready),
+        *_sign_in(access),
     )
+    inner = Starlette(routes=routes, exception_handlers={KheishError: refuse}, lifespan=lifespan)
+    app = App(daemon, conversations, Patience(NameGuard(inner, names), limits), limits.grace_s)
+    return app
 
 
 def _sign_in(access: Access) -> Sequence[BaseRoute]:
@@ -113,3 +119,11 @@ def _caller(ctx: Context) -> Principal:
     """Whom the gate has let in with the request that a call came by."""
     assert isinstance(ctx.request, Request)
     return principal_of(ctx.request)
+
+
+def _reach(signer: Signer, ctx: Context) -> Reach:
+    """How the caller gets at files, by the name under which it reached us."""
+    assert isinstance(ctx.request, Request)
+    base, owner = base_url_of(ctx.request), principal_of(ctx.request).owner
+    token = ' -H "Authorization: Bearer $TOKEN"' if "authorization" in ctx.request.headers else ""
+    return Reach(lambda asset_id: signer.url_of(asset_id, owner, base), f"curl -F file=@FILE{token} {base}/assets")
