@@ -23,7 +23,7 @@ from kheish_mcp.transports.access import Access, Issuer, Signer
 from kheish_mcp.transports.guards import Names
 from kheish_mcp.transports.http import App, make_app
 from kheish_mcp.transports.limits import Limits
-from kheish_mcp.transports.serving import Front, listen_on, make_server, serve_http
+from kheish_mcp.transports.serving import Front, HttpServer, listen_on
 
 TRANSPORTS = ("streamable", "sse")
 
@@ -105,7 +105,7 @@ async def opened_site(
         site = Site(sockets[0].getsockname()[1], daemon, tokens, app, anyio.Event(), anyio.Event())
 
         async def serve() -> None:
-            await serve_http(make_server(app, front, limits), app, sockets, site.stop, daemon.drain)
+            await HttpServer(app, front, limits).serve(sockets, site.stop, daemon.drain)
             site.stopped.set()
 
         group.start_soon(serve)

@@ -96,7 +96,7 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
     from ..transports.http import make_app
     from ..transports.limits import Limits
     from ..transports.oauth import ResourceServer
-    from ..transports.serving import Front, listen_on, make_server, serve_http, stopping_on_signals
+    from ..transports.serving import Front, HttpServer, listen_on, stopping_on_signals
 
     record_serve(settings)
     names = (settings.bind.host, *place.allowed_hosts)
@@ -110,11 +110,11 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
         limits = Limits()
         signer = await Signer.of(daemon.database)
         app = make_app(daemon, access, signer, Names(names), limits=limits)
-        server = make_server(app, front, limits)
+        server = HttpServer(app, front, limits)
         sockets = listen_on(settings.bind)
         _announce(settings.bind, sockets[0].getsockname()[1], front.url_scheme, place.root_path)
         async with stopping_on_signals() as stop:
-            await serve_http(server, app, sockets, stop, daemon.drain)
+            await server.serve(sockets, stop, daemon.drain)
 
 
 def _announce(bind: Address, port: int, scheme: str, root_path: str) -> None:

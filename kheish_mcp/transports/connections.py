@@ -48,6 +48,7 @@ class Connection(H11Protocol):
         self._stop_head()
         self._stop_stall()
         super().connection_lost(exc)
+        self.ended()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
@@ -59,6 +60,9 @@ class Connection(H11Protocol):
         """It has read most of what there was."""
         super().resume_writing()
         self._stop_stall()
+
+    def ended(self) -> None:
+        """Overridden by whoever waits for this."""
 
     def part(self, transport: asyncio.Transport) -> None:
         """Closes; while a body is still coming, it is let pass for a moment.
@@ -108,6 +112,6 @@ class _Parting:
         self._close(self._transport)
 
 
-def connection_class(limits: Limits) -> type[Connection]:
-    """The connections of one server."""
-    return type("LimitedConnection", (Connection,), {"limits": limits})
+def connection_class(limits: Limits, ended: Callable[[], None]) -> type[Connection]:
+    """The connections of one server, which hears when one has ended."""
+    return type("LimitedConnection", (Connection,), {"limits": limits, "ended": lambda _: ended()})

@@ -115,8 +115,9 @@ class Conversations:
         """Waits until every call and subscription has ended and said its last words."""
         await self.calls.idle()
         await self.subscriptions.idle()
-        # Over SSE a call ends a few turns of the loop before its answer is on the stream.
-        await anyio.sleep(SETTLE_S)
+        if self._streams:
+            # Over SSE a call ends a few turns of the loop before its answer is on the stream.
+            await anyio.sleep(SETTLE_S)
 
     def end(self) -> None:
         """Ends every stream and session, and lets no new one begin."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final
 
@@ -44,8 +44,12 @@ class App:
         self._grace_s = grace_s
         self.is_leaving = False
 
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Requests are served while the block runs."""
+        return self._conversations.open()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the lifespan."""
+        """One request."""
         await self._app(scope, receive, send)
 
     async def leave(self) -> None:
@@ -83,11 +87,6 @@ def make_app(
         assert isinstance(error, KheishError)
         return refusal_answer(error, headers=gate.challenge(error, base_url_of(request)))
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with conversations.open():
-            yield
-
     routes: Sequence[BaseRoute] = (
         Route("/mcp", Guarded(gate, Scoped(conversations.over_streamable, gate.challenge))),
         Route("/sse", Guarded(gate, conversations.over_sse), methods=["GET"]),
@@ -98,7 +97,7 @@ def make_app(
         Route("/readyz", health.ready),
         *_sign_in(access),
     )
-    inner = Starlette(routes=routes, exception_handlers={KheishError: refuse}, lifespan=lifespan)
+    inner = Starlette(routes=routes, exception_handlers={KheishError: refuse})
     app = App(daemon, conversations, Patience(NameGuard(inner, names), limits), limits.grace_s)
     return app
 
