@@ -78,7 +78,9 @@ async def whole(
         if len(held) > largest:  # it counts what was unpacked and not what was sent
             held.clear()
             raise malformed(f"The provider's answer is larger than {largest / (1 << 20):g} MiB.")
-    return _answer(without(secrets, bytes(held)), response.headers.get("content-type", ""), generation_id)
+    body = without(secrets, bytes(held))
+    held.clear()  # a large answer is not held twice
+    return _answer(body, response.headers.get("content-type", ""), generation_id)
 
 
 def without(secrets: Iterable[Secret], data: bytes) -> bytes:

@@ -38,6 +38,9 @@ T = TypeVar("T")
 Read: TypeAlias = Callable[["Response", str | None], Awaitable[T]]
 
 
+Body: TypeAlias = Mapping[str, Json] | Callable[[], Mapping[str, Json]]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a route's provider is, and the key for it; `preferences` go into requests that take them.
@@ -99,7 +102,7 @@ class Line:
     async def post_json(
         self,
         path: str,
-        body: Mapping[str, Json],
+        body: Body,
         exchange: Exchange,
         *,
         deadline_s: float,
@@ -108,6 +111,7 @@ class Line:
     ) -> Answer:
         """One POST of JSON; `exchange.sent` is awaited before its first byte leaves, `responded` at the headers.
 
+        A `body` of files is better given as the function that makes it, so that it is held once, as bytes.
         What cannot have been billed is tried again (patience.py), and `exchange.progress` says every five seconds that
         `awaited` is awaited. Refuses by the provider's status and words, with DeadlineExceeded after `deadline_s`
         whatever trickles in and however often it is tried, and with Unavailable where the line breaks.
@@ -195,7 +199,7 @@ class Line:
         if client is not None:
             await client.aclose()
 
-    async def _posting(self, path: str, body: Mapping[str, Json], course: Course) -> _Outgoing:
+    async def _posting(self, path: str, body: Body, course: Course) -> _Outgoing:
         """A POST of JSON, ready to leave."""
         content = await anyio.to_thread.run_sync(_written, body)
         return self._outgoing(path, "application/json", content, course)
@@ -298,6 +302,6 @@ class Line:
         return self._client
 
 
-def _written(body: Mapping[str, Json]) -> bytes:
+def _written(body: Body) -> bytes:
     """JSON in ASCII: half a surrogate pair in a prompt cannot be written otherwise."""
-    return json.dumps(body, separators=(",", ":")).encode()
+    return json.dumps(body() if callable(body) else body, separators=(",", ":")).encode()

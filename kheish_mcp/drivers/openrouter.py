@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar, Final
 from urllib.parse import quote
 
@@ -182,7 +183,7 @@ class OpenRouter(Driver, TextGeneration, MultimodalInput, ImageGeneration, Image
         """
         request = narrowed_picture(self._learned(model), request)
         provider, warnings = preferred(self._line.endpoint.preferences, IMAGE_PREFERENCES)
-        body = await anyio.to_thread.run_sync(encode_image, model, request, provider)
+        body = partial(encode_image, model, request, provider)
         left = self._deadlines.image
         with self._line.watching(model):
             answer = await self._line.post_json("/images", body, exchange, deadline_s=left, awaited="the pictures")
