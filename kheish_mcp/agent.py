@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final, cast
 
 from .capabilities import Driver, Exchange, Generation, nobody_listens
 from .catalog import Backend
 from .conversation import ChatRequest, Part, Reply, Text, TextGeneration, ToolSpec, Turn
-from .errors import Json, JsonObject, NotFound
+from .errors import Json, JsonObject, KheishError, NotFound
 from .hands import Done, Hands, with_hands
 from .history import UNKNOWN_CONTEXT, Memory, Piece, Remembered, fitted, remembered, tokens_of
 from .prices import Amount
 from .stores.assets import Asset
 from .stores.jobs import Job
 from .stores.sessions import Kind
-from .tools.attachments import Attachments, check_sight
+from .tools.attachments import Attachments, seeing
 from .tools.base import Call, Question, Witness, total
 from .tools.caps import plan
+from .tools.fallback import first_that_works
 from .tools.paid import keep_paid, origin, save_copies, shown, spend
 
 MOST_STEPS: Final = 24
@@ -35,6 +37,8 @@ ENDINGS: Final = {
     "content_filter": "The provider's filter cut the answer.",
 }
 
+Backends = Sequence[Backend[TextGeneration]]
+Ending = tuple[str, str]  # a reason to finish, and a sentence
 Journal = Callable[[Kind, JsonObject], Awaitable[None]]
 
 
@@ -46,30 +50,29 @@ class Limits:
     usd: float = MOST_USD
 
 
-async def converse(
-    call: Call, job: Job, backend: Backend[TextGeneration], question: Question, witness: Witness
-) -> JsonObject:
+async def converse(call: Call, job: Job, backends: Backends, question: Question, witness: Witness) -> JsonObject:
     """One run, in its session's turn if it has a session; gives ask_model's result object.
 
-    Refuses pictures for a model that does not see before anything is spent. A run that comes to one of its limits ends
-    with what it has and a warning.
+    Refuses pictures for a model that does not see before anything is spent. Another of `backends` is asked only where
+    the first request failed at no cost. A run that comes to one of its limits ends with what it has and a warning.
     """
-    return await limited(Limits(), call, job, backend, question, witness)
+    return await limited(Limits(), call, job, backends, question, witness)
 
 
 async def limited(
-    limits: Limits, call: Call, job: Job, backend: Backend[TextGeneration], question: Question, witness: Witness
+    limits: Limits, call: Call, job: Job, backends: Backends, question: Question, witness: Witness
 ) -> JsonObject:
     """The same within limits of the caller's."""
-    check_sight(backend, question.attachments)
+    able = seeing(backends, question.attachments)
     async with _turn(call, question.session, witness) as journal:
-        run = Conversation(call, job, backend, question, witness, limits, journal)
+        run = Conversation(call, job, able[0], question, witness, limits, journal)
         if not question.tools:
-            return await run.result(None)
-        if not _calls_tools(backend):
-            run.warnings.append(f"{backend.model} calls no tools, so it had none.")
-            return await run.result(None)
-        return await with_hands(call, question.session, witness, run.result)
+            return await run.result(able, None)
+        handy = [backend for backend in able if _calls_tools(backend)]
+        if able[0] not in handy:
+            run.warnings.append(f"{able[0].model} calls no tools, so it had none.")
+            return await run.result(able, None)
+        return await with_hands(call, question.session, witness, partial(run.result, handy))
 
 
 def _calls_tools(backend: Backend[TextGeneration]) -> bool:
@@ -105,31 +108,42 @@ class Conversation:
     usage: dict[str, int] = field(default_factory=dict)
     drawn: list[Asset] = field(default_factory=list)
     outputs: list[JsonObject] = field(default_factory=list)
+    begun: bool = False
+    steps: int = 0
 
-    async def result(self, hands: Hands | None) -> JsonObject:
-        """Asks the model, and does what it wants done, until it wants nothing more."""
+    async def result(self, backends: Backends, hands: Hands | None) -> JsonObject:
+        """Asks the first backend that answers, and does what it wants done, until it wants nothing more."""
         specs = await hands.specs() if hands is not None else ()
-        await self._begin(specs)
-        ending: str | None = None
-        for _ in range(self.limits.steps):
-            reply = await self._ask(specs)
-            if hands is None or not reply.tool_calls:
-                break
+        made = await first_that_works(backends, lambda backend: self._first(backend, specs))
+        reply, ending = made.what, None
+        self.warnings += made.warnings
+        while hands is not None and reply.tool_calls and ending is None:
             await self._note(await hands.use(reply.tool_calls))
             ending = self._limit(specs)
-            if ending:
-                break
-        else:
-            ending = f"The run was ended after {self.limits.steps} steps."
-        return await self._shown(reply, ending)
+            if ending is None:
+                try:
+                    reply = await self._ask(specs)
+                except KheishError as refusal:
+                    if not self.outputs:
+                        raise
+                    ending = ("error", f"The model failed before it had finished: {refusal.message}")
+        return {**await self._shown(reply, ending), **made.attempts_json}
 
-    def _limit(self, specs: tuple[ToolSpec, ...]) -> str | None:
+    async def _first(self, backend: Backend[TextGeneration], specs: tuple[ToolSpec, ...]) -> Reply:
+        """The first answer, by this backend."""
+        self.backend = backend
+        await self._begin(specs)
+        return await self._ask(specs)
+
+    def _limit(self, specs: tuple[ToolSpec, ...]) -> Ending | None:
         """Why the run has to end here, if it has to."""
+        if self.steps >= self.limits.steps:
+            return "limit", f"The run was ended after {self.steps} steps."
         if sum(cost or 0.0 for cost in self.costs) >= self.limits.usd:
-            return f"The run was ended after it had cost {self.limits.usd:.2f} USD."
+            return "limit", f"The run was ended after it had cost {self.limits.usd:.2f} USD."
         context = self.backend.driver.context_tokens(self.backend.model)
         if context is not None and (self._amount(self._request(specs)).tokens_in or 0) > context:
-            return "The run was ended: with its tools' results it has grown longer than the model takes."
+            return "limit", "The run was ended: with its tools' results it has grown longer than the model takes."
         return None
 
     async def _begin(self, specs: tuple[ToolSpec, ...]) -> None:
@@ -145,8 +159,10 @@ class Conversation:
         self.turns.append(Turn("user", tuple(parts)))
         self.costs += attachments.costs
         self.warnings += [*attachments.warnings, *([memory.warning] if memory.warning else [])]
-        ids: list[Json] = [asset.asset_id for asset in self.question.attachments]
-        await self.journal("input", {"text": self.question.text, "attachments": ids})
+        if not self.begun:
+            ids: list[Json] = [asset.asset_id for asset in self.question.attachments]
+            await self.journal("input", {"text": self.question.text, "attachments": ids})
+        self.begun = True
 
     def _room(self, system: str, specs: tuple[ToolSpec, ...]) -> int:
         """How many tokens are left for what the session remembers."""
@@ -177,6 +193,7 @@ class Conversation:
         assets, troubles = await keep_paid(self.call, row, generation, label=self.job.tool, provenance=provenance)
         self.drawn += assets
         self.warnings += troubles
+        self.steps += 1
         self.costs.append(reply.cost_usd)
         self.warnings += [warning for warning in reply.warnings if warning not in self.warnings]
         for name, count in reply.usage.items():
@@ -226,9 +243,9 @@ class Conversation:
             line: JsonObject = {"name": done.call.name, "content": done.text, "is_error": done.is_error}
             await self.journal("tool", {"call_id": done.call.call_id, **line})
 
-    async def _shown(self, reply: Reply, ending: str | None) -> JsonObject:
+    async def _shown(self, reply: Reply, ending: Ending | None) -> JsonObject:
         """ask_model's result object; its assets are what was published and what the model itself has drawn."""
-        told = [ending, ENDINGS.get(reply.finish_reason or "")]
+        reason, told = ending or (reply.finish_reason, ENDINGS.get(reply.finish_reason or ""))
         artifacts = await self._artifacts()
         outputs: list[Json] = [*self.outputs]
         result: JsonObject = {
@@ -237,13 +254,13 @@ class Conversation:
             "model": reply.model,
             "session": self.question.session,
             "text": reply.text or "\n".join(str(output["content"]) for output in self.outputs),
-            "finish_reason": "limit" if ending else reply.finish_reason,
+            "finish_reason": reason,
             "usage": {**self.usage},
             "outputs": outputs,
             "assets": artifacts,
             "cost_usd": total(self.costs),
             "job_id": self.job.job_id,
-            "warnings": [*self.warnings, *(sentence for sentence in told if sentence)],
+            "warnings": [*dict.fromkeys([*self.warnings, *([told] if told else [])])],
         }
         return {**result, "generation_id": reply.generation_id} if reply.generation_id else result
 

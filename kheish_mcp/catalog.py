@@ -132,7 +132,10 @@ class Catalog:
         no route was named either, the other routes that offer it; but no call comes to a route that stands in for none
         (local), and none goes on from there to where it would cost.
         """
-        chosen = select(model, provider, self.routes)
+        return self.tried(kind, select(model, provider, self.routes))
+
+    def tried(self, kind: type[C], chosen: Selector) -> tuple[Backend[C], ...]:
+        """The same for a choice that is settled."""
         first = self.backend(kind, chosen)
         if chosen.model is not None:
             return (replace(first, models=(first.model,)),)

@@ -122,14 +122,18 @@ def last_result(request: ChatRequest) -> dict[str, Any]:
 
 
 class Bench:
-    """A daemon's parts with a scripted route `script` in front, and a local caller's call on them."""
+    """A daemon's parts with a scripted route `script` in front, `spare` behind it, and a local caller's call on them."""
 
     def __init__(self, parts: Parts, driver: Scripted) -> None:
         self.driver = driver
         self.told: list[str] = []
         self.said: list[str] = []
-        offer = Offer("script", "scripted", driver, provider="scripted", models={"text": ("script/plain",)})
-        catalog = Catalog((offer, *parts.catalog.offers))
+        self.spare = Scripted()
+        offers = (
+            Offer("script", "scripted", driver, provider="scripted", models={"text": ("script/plain",)}),
+            Offer("spare", "scripted", self.spare, provider="scripted", models={"text": ("script/eyes",)}),
+        )
+        catalog = Catalog((*offers, *parts.catalog.offers))
         shared = {field.name: getattr(parts, field.name) for field in fields(Parts)} | {"catalog": catalog}
         self.call = Call(**shared, owner="local", at_hand=True, report=self.hear, wait_seconds=DEADLINE_S)
 
@@ -154,7 +158,7 @@ class Bench:
         converse = run or self.call.converse
 
         async def work(job: Job) -> JsonObject:
-            return await converse(self.call, job, self.backend, question, Witness(self.speak, self.hear))
+            return await converse(self.call, job, (self.backend,), question, Witness(self.speak, self.hear))
 
         job = await self.call.jobs.start("local", "ask_model", {}, work)
         assert await self.call.jobs.wait(job.job_id, DEADLINE_S)

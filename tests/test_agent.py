@@ -272,6 +272,13 @@ async def test_a_provider_s_refusal_ends_the_run_and_the_next_one_works(scripted
     assert [run["state"] for run in runs if isinstance(run, dict)] == ["failed", "completed"]
 
 
+async def test_what_was_published_before_the_model_failed_is_delivered(scripted: Bench):
+    scripted.driver.say(answer("", wants("emit_output", content="A pier.")), refusal())
+    result = await scripted.ask("Publish.")
+    assert (result["finish_reason"], result["text"]) == ("error", "A pier.")
+    assert result["warnings"] == ["The model failed before it had finished: The provider says no."]
+
+
 async def test_an_unsure_end_is_billed_as_unknown(scripted: Bench):
     scripted.driver.say(Unavailable("The stream broke off.", details={"possibly_billed": True}))
     with pytest.raises(Refused):

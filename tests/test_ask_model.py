@@ -13,6 +13,7 @@ import mcp_types as t
 import pytest
 from mcp.client import Client
 
+from kheish_mcp.errors import KheishError, Unavailable
 from kheish_mcp.listeners import Listeners
 from kheish_mcp.mcp_server import Face, KheishServer
 from kheish_mcp.selectors import Selector
@@ -71,7 +72,7 @@ async def test_the_tools_fit_into_a_client_s_patience(scripted: Bench):
 async def test_without_a_text_route_it_is_not_listed_and_says_why(state_root: Path):
     async with bench(state_root, None, Scripted()) as made:
         parts = made.call
-        bare = type(parts.catalog)(offer for offer in parts.catalog.offers if offer.route_id != "script")
+        bare = type(parts.catalog)(offer for offer in parts.catalog.offers if offer.driver_name != "scripted")
         object.__setattr__(made.call, "catalog", bare)
         async with client_of(made) as client:
             assert "ask_model" not in [tool.name for tool in (await client.list_tools()).tools]
@@ -189,6 +190,47 @@ async def test_what_was_published_comes_with_the_answer(scripted: Bench):
     assert {row["key"]: row["calls"] for row in tools["rows"] if isinstance(row, dict)} == {  # type: ignore[union-attr]
         "ask_model": 3, "generate_image": 1,
     }  # fmt: skip
+
+
+DOWN = Unavailable("The provider is down.", details={"possibly_billed": False})
+UNSURE = Unavailable("The stream broke off.", details={"possibly_billed": True})
+
+
+async def test_where_no_model_was_named_another_route_answers_what_failed_at_no_cost(scripted: Bench):
+    scripted.driver.say(DOWN)
+    async with client_of(scripted) as client:
+        result = await call(client, "ask_model", input="?", session="talk")
+    assert (result["route_id"], result["model"], result["finish_reason"]) == ("spare", "script/eyes", "stop")
+    [attempt] = result["attempts"]
+    assert (attempt["route_id"], attempt["model"], attempt["error"]["code"]) == (
+        "script",
+        "script/plain",
+        "unavailable",
+    )
+    assert "script/plain on route script failed" in result["warnings"][0]
+    kinds_of = [entry.kind for entry in await scripted.call.sessions.entries("talk", "local")]
+    assert kinds_of == ["input", "answer"]
+
+
+@pytest.mark.parametrize(
+    ("refused_with", "named"), [(DOWN, {"model": "script/script/plain"}), (DOWN, {"provider": "script"}), (UNSURE, {})]
+)
+async def test_nobody_else_is_asked_for_a_named_model_or_what_may_have_cost(
+    scripted: Bench, refused_with: KheishError, named: dict[str, str]
+):
+    scripted.driver.say(refused_with)
+    async with client_of(scripted) as client:
+        error = await refused(client, "ask_model", input="?", **named)
+    assert error["message"] == refused_with.message
+    assert scripted.spare.requests == []
+
+
+async def test_nobody_else_is_asked_where_set_model_has_chosen(scripted: Bench):
+    await scripted.call.policy.choose("script", "script/chosen")
+    scripted.driver.say(DOWN)
+    async with client_of(scripted) as client:
+        await refused(client, "ask_model", input="?")
+    assert scripted.spare.requests == []
 
 
 async def test_a_provider_s_refusal_is_the_tool_s(scripted: Bench):

@@ -18,8 +18,8 @@ from ..formats import kind_of
 from ..media import Kind, Media
 from ..settings import Settings
 from ..sources.references import ASSET_ID, asset_id_of
-from ..tools.ask_model import text_backend
-from ..tools.attachments import check_sight
+from ..tools.ask_model import text_backends
+from ..tools.attachments import seeing
 from ..tools.base import Call, Parts, Question, Witness
 from .assets import OWNER, read_file
 from .drawing import LARGEST_PX, Drawer
@@ -127,13 +127,13 @@ async def _answered(daemon: Daemon, asked: Asked, witness: Witness) -> JsonObjec
     """Runs as a job, as a call of ask_model would, and raises its refusal."""
     shared = {field.name: getattr(daemon.parts, field.name) for field in fields(Parts)}
     call = Call(**shared, owner=OWNER, at_hand=True, report=nobody_listens, wait_seconds=0.0)
-    backend = await text_backend(call, asked.session, provider=asked.provider, model=asked.model)
+    backends = await text_backends(call, asked.session, provider=asked.provider, model=asked.model)
     attachments = tuple([await _attached(call, each) for each in asked.attached])
-    check_sight(backend, attachments)
+    backends = seeing(backends, attachments)
     question = Question(asked.text, attachments, asked.session, tools=asked.tools)
 
     async def work(job: Job) -> JsonObject:
-        return await call.converse(call, job, backend, question, witness)
+        return await call.converse(call, job, backends, question, witness)
 
     job = await call.jobs.start(OWNER, TOOL, {"session": asked.session, "input": asked.text}, work)
     await job.finished.wait()

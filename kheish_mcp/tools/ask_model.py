@@ -15,7 +15,7 @@ from ..selectors import select
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from ..stores.sessions import session_name
-from .attachments import check_sight
+from .attachments import seeing
 from .base import Call, MediaInput, Outcome, Question, Tool, Witness
 from .paid import save_copies, shown
 from .running import run_as_job
@@ -43,12 +43,12 @@ async def run(given: AskModel, call: Call) -> Outcome:
     session = session_name(given.session) if given.session is not None else None
     if not given.input.strip():
         raise InvalidArgument("input holds nothing to answer.", hint="Ask something.")
-    backend = await text_backend(call, session, provider=given.provider, model=given.model)
+    backends = await text_backends(call, session, provider=given.provider, model=given.model)
     attachments = [
         await call.references.resolve(reference, owner=call.owner, kinds=None, argument="attachments")
         for reference in given.attachments or ()
     ]
-    check_sight(backend, attachments)
+    backends = seeing(backends, attachments)
     question = Question(
         given.input,
         tuple(attachments),
@@ -59,23 +59,26 @@ async def run(given: AskModel, call: Call) -> Outcome:
     )
 
     async def work(job: Job) -> JsonObject:
-        result = await call.converse(call, job, backend, question, _teller(job))
+        result = await call.converse(call, job, backends, question, _teller(job))
         return await _saved(call, result, given)
 
     meant: JsonObject = {
         "attachments": [asset.asset_id for asset in attachments],
-        "provider": backend.route_id,
-        "model": backend.model,
+        "provider": backends[0].route_id,
+        "model": backends[0].model,
     }
     return await run_as_job(call, TOOL.name, given, work, meant)
 
 
-async def text_backend(
+async def text_backends(
     call: Call, session: str | None, *, provider: str | None, model: str | None
-) -> Backend[TextGeneration]:
-    """Who answers: the call's own choice, before its session's, before `runtime set-model`'s, before routes.toml's."""
+) -> tuple[Backend[TextGeneration], ...]:
+    """Who answers: the call's own choice, before its session's, before `runtime set-model`'s, before routes.toml's.
+
+    Others follow only where none of the first three has named a model.
+    """
     own = select(model, provider, call.catalog.routes)
-    return call.catalog.backend(TextGeneration, await call.policy.settle(own, session, call.owner))
+    return call.catalog.tried(TextGeneration, await call.policy.settle(own, session, call.owner))
 
 
 def _teller(job: Job) -> Witness:

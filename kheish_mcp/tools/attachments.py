@@ -27,11 +27,18 @@ HEARD: Final = frozenset({"audio/wav", "audio/mpeg"})
 CUT: Final = "\n[cut here: {:,} of {:,} characters]"
 
 
-def check_sight(backend: Backend[TextGeneration], attachments: Sequence[Asset]) -> None:
-    """InvalidArgument, naming the route's models that see, where a picture is attached for one that does not."""
+def seeing(
+    backends: Sequence[Backend[TextGeneration]], attachments: Sequence[Asset]
+) -> tuple[Backend[TextGeneration], ...]:
+    """The backends that take these attachments.
+
+    InvalidArgument, naming the route's models that see, where a picture is attached and the first does not see.
+    """
     pictures = [asset for asset in attachments if kind_of(asset.media_type) is Kind.IMAGE]
-    if not pictures or backend.driver.sees(backend.model):
-        return
+    able = tuple(each for each in backends if not pictures or each.driver.sees(each.model))
+    backend = backends[0]
+    if backend in able:
+        return able
     cards = cast("Driver", backend.driver).models()
     seeing = [card.id for card in cards if "text" in card.capabilities and backend.driver.sees(card.id)]
     known = f"On route {backend.route_id} these do: {', '.join(seeing[:8])}." if seeing else "Leave the pictures out."

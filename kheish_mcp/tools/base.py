@@ -120,9 +120,9 @@ class Witness:
 class Parts:
     """What running tools share: the table of backends as it is now, the stores, the sources of media.
 
-    `latest` holds each owner's most recent pictures, for an edit that names none. `converse` is one run of a text
-    model, by whoever stands above the tools; it gives ask_model's result object. `lanes` is how much of each route is
-    in use.
+    `latest` holds each owner's most recent pictures, for an edit that names none. `converse` is one run of the first of
+    several text models that answers, by whoever stands above the tools; it gives ask_model's result object. `lanes` is
+    how much of each route is in use.
     """
 
     catalog: Catalog
@@ -135,7 +135,7 @@ class Parts:
     sessions: SessionStore
     policy: Policy
     latest: dict[str, tuple[str, ...]]
-    converse: Callable[[Call, Job, Backend[TextGeneration], Question, Witness], Awaitable[JsonObject]]
+    converse: Callable[[Call, Job, Sequence[Backend[TextGeneration]], Question, Witness], Awaitable[JsonObject]]
     lanes: Lanes
 
 
