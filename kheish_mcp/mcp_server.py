@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -38,6 +39,12 @@ log = logging.getLogger(__name__)
 
 Context = ServerRequestContext[Any]
 REVISIONS: Final = ("2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+WEBSITE: Final = "https://pypi.org/project/kheish-mcp/"
+# A white K on black, of few bytes: clients keep it with every server they know.
+ICON: Final = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><path d="M0 0h8v8H0z"/>'
+    b'<path fill="#fff" d="M2 1h1v2.5L5 1h1.2L4 4l2.2 3H5L3 4.5V7H2z"/></svg>'
+)
 INSTRUCTIONS: Final = (
     "Pictures, speech and transcripts, kept as assets. Every tool's first block is JSON with asset ids; use those ids "
     "in later calls, read asset://ID for the bytes, and call emit_output to show assets to the user. "
@@ -75,6 +82,9 @@ class KheishServer(Server[Any]):
             title="Kheish",
             description="Pictures, speech and transcripts, kept as assets.",
             instructions=INSTRUCTIONS,
+            website_url=WEBSITE,
+            icons=[icon(ICON)],
+            get_tool_input_schema=self.input_schema,
             cache_hints={"resources/templates/list": CacheHint(3_600_000, "public")},
             on_list_tools=self.list_tools,
             on_list_resources=self.list_resources,
@@ -106,6 +116,16 @@ class KheishServer(Server[Any]):
             self.face.listeners.note(ctx, self.face.principal(ctx))
         return result
 
+    @property
+    def server_info_stamp(self) -> dict[str, Any]:
+        """What the SDK adds to every result of the newest revision: a name and a version; `discover` tells the rest."""
+        return {"name": self.name, "version": self.version}
+
+    def input_schema(self, name: str) -> dict[str, Any] | None:
+        """A tool's input schema, for the SDK's check of headers; without this it lists all tools before each call."""
+        tool = self.named.get(name)
+        return schema_of(tool.input) if tool else None
+
     async def admit(self, ctx: Context, call_next: Callable[[Context], Awaitable[Any]]) -> Any:
         """Middleware: nothing but `tools/call`, which refuses in its own way, comes further than its scope allows."""
         uri = ctx.params.get("uri") if ctx.params else None
@@ -124,6 +144,7 @@ class KheishServer(Server[Any]):
             supported_versions=list(REVISIONS),
             capabilities=self.get_capabilities(protocol_version=ctx.protocol_version),
             instructions=self.instructions,
+            _meta={t.SERVER_INFO_META_KEY: self.server_info.model_dump(by_alias=True, mode="json", exclude_none=True)},
         )
 
     async def list_tools(self, ctx: Context, params: t.PaginatedRequestParams | None) -> t.ListToolsResult:
@@ -280,6 +301,12 @@ class KheishServer(Server[Any]):
 async def always() -> bool:
     """Says yes."""
     return True
+
+
+def icon(svg: bytes) -> t.Icon:
+    """A drawing of any size."""
+    source = "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+    return t.Icon(src=source, mime_type="image/svg+xml", sizes=["any"])
 
 
 def described(tool: Tool, revision: str) -> t.Tool:

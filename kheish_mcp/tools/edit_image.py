@@ -22,7 +22,7 @@ class EditImage(PictureInput):
     """Changes pictures by words and keeps the results as new assets.
 
     On a local route the prompt is exact operations in order, such as: crop 10,10,400,300; resize 512; rotate 90;
-    flip horizontal; grayscale; blur 3; text "Hi" at 20,40. list_models names all. Paid on a provider's route.
+    flip horizontal; grayscale; text "Hi" at 20,40. list_models names all. Paid on a provider's route.
     """
 
     image_asset_ids: list[str] | None = Field(

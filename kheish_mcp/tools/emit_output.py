@@ -17,7 +17,7 @@ Part = str | Asset
 class OutputPart(Input):
     """One piece."""
 
-    type: Literal["text", "asset"] = Field(description="What this part is.")
+    type: Literal["text", "asset"] = Field(description="Its kind.")
     text: str | None = Field(None, max_length=100_000, description="For type text.")
     asset_id: str | None = Field(None, max_length=64, description="For type asset.")
 

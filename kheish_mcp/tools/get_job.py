@@ -23,14 +23,15 @@ class GetJob(Input):
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "job_id": {"type": "string"},
+        "job_id": {"type": "string", "description": "As asked."},
         "status": {
             "type": "string",
             "enum": ["working", "completed", "failed", "cancelled"],
+            "description": "How it stands.",
         },
-        "progress": {"type": ["string", "null"]},
-        "result": {"type": "object"},
-        "error": {"type": "object"},
+        "progress": {"type": ["string", "null"], "description": "The latest word."},
+        "result": {"type": "object", "description": "What the call gave."},
+        "error": {"type": "object", "description": "The refusal."},
     },
     "required": ["job_id", "status"],
 }

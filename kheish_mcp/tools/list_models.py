@@ -37,8 +37,8 @@ class ListModels(Input):
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "models": {"type": "array", "items": {"type": "object"}},
-        "truncated": {"type": "boolean"},
+        "models": {"type": "array", "items": {"type": "object"}, "description": "Default first."},
+        "truncated": {"type": "boolean", "description": "Whether there are more."},
     },
     "required": ["models", "truncated"],
 }

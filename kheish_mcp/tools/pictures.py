@@ -39,7 +39,7 @@ class PictureInput(MediaInput):
     quality: Quality | None = Field(None, description="Higher costs more.")
     background: Background | None = Field(None, description="transparent needs png or webp.")
     output_format: ImageFormat | None = Field(None, description="The model's own if left out.")
-    seed: int | None = Field(None, ge=0, le=2**31 - 1, description="For repeatable results.")
+    seed: int | None = Field(None, ge=0, le=2**31 - 1, description="Repeats a result.")
 
 
 def request_of(given: PictureInput, form: type[R], **more: object) -> R:

@@ -23,17 +23,13 @@ class StoreAsset(Input):
 ASSET_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "asset_id": {"type": "string"},
-        "uri": {"type": "string"},
-        "media_type": {"type": "string"},
-        "file_name": {"type": "string"},
-        "byte_length": {"type": "integer"},
-        "sha256": {"type": "string"},
-        "width": {"type": ["integer", "null"]},
-        "height": {"type": ["integer", "null"]},
-        "duration_s": {"type": ["number", "null"]},
+        "asset_id": {"type": "string", "description": "Every tool takes it."},
+        "uri": {"type": "string", "description": "To read it by."},
+        "media_type": {"type": "string", "description": "As recognised."},
+        "byte_length": {"type": "integer", "description": "Its size."},
+        "sha256": {"type": "string", "description": "In hex."},
     },
-    "required": ["asset_id", "uri", "media_type", "file_name", "byte_length", "sha256"],
+    "required": ["asset_id", "uri", "media_type", "byte_length", "sha256"],
 }
 
 

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from ..errors import Unavailable
+from .envelopes import mending
 from .limits import Limits
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Conversations:
         if scope["method"] == "GET":
             return await self.streamable.handle_request(scope, receive, send)
         with self._tally(Headers(scope=scope).get("mcp-method", "")).one():
-            return await self.streamable.handle_request(scope, receive, send)
+            return await self.streamable.handle_request(scope, receive, mending(send))
 
     async def over_sse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`/sse`: a stream for as long as the client stays."""

@@ -10,7 +10,7 @@ from kheish_mcp.mcp_server import Context, Face, KheishServer
 
 from . import resources
 from .prompts import PROMPTS
-from .questions import Asked, Result
+from .questions import Asked, Result, Schema
 from .tools import FIXTURES
 
 
@@ -30,6 +30,11 @@ class ConformanceServer(KheishServer):
         """The product's tools, then the suite's."""
         own = await super().list_tools(ctx, params)
         return t.ListToolsResult(tools=[*own.tools, *(fixture.listed() for fixture in FIXTURES)])
+
+    def input_schema(self, name: str) -> Schema | None:
+        """A fixture's schema, or that of the product's tool."""
+        fixture = self.fixtures.get(name)
+        return fixture.schema if fixture else super().input_schema(name)
 
     async def call_tool(self, ctx: Context, params: t.CallToolRequestParams) -> Result:
         """A fixture, or the product's tool."""
