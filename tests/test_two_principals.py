@@ -237,6 +237,31 @@ async def test_the_same_words_and_bytes_are_each_one_s_own(world: World, intrude
         assert "The secret output." not in journal
 
 
+async def asked_of(token: str, world: World, method: str, task_id: str) -> tuple[int, dict[str, Any]]:
+    """The status and the answer to a request about a task, from a client that knows tasks."""
+    meta = {
+        t.PROTOCOL_VERSION_META_KEY: ERAS[0],
+        t.CLIENT_INFO_META_KEY: {"name": "test", "version": "1"},
+        t.CLIENT_CAPABILITIES_META_KEY: {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"taskId": task_id, "_meta": meta}}
+    headers = {"MCP-Protocol-Version": ERAS[0], "Mcp-Method": method, "Mcp-Name": task_id}
+    async with world.site.http(token) as http:
+        answer = await http.post(
+            "/mcp", json=body, headers={**headers, "Accept": "application/json, text/event-stream"}
+        )
+        return answer.status_code, answer.json()
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
+async def test_a_foreign_task_and_an_unknown_one_look_the_same(world: World, intruder: Party, method: str):
+    strange = await asked_of(intruder.token, world, method, JOB)
+    assert strange[1]["error"]["code"] == -32602
+    for job in world.victim.jobs:
+        assert await asked_of(intruder.token, world, method, job) == strange
+        assert "error" not in (await asked_of(world.victim.token, world, method, job))[1]
+
+
 async def test_a_path_url_and_upload_belong_to_the_token_that_made_them(world: World, intruder: Party):
     victim = world.victim
     async with world.site.http(intruder.token) as http:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Annotated, Final, Literal
 
-import anyio
 import typer
 
 from ..errors import Json, KheishError
@@ -16,7 +15,7 @@ from ..stores.auth import AuthStore
 from ..workers import Workers
 from . import checks
 from .checks import Check, refused
-from .frame import Frame, command_group
+from .frame import Frame, awaited, command_group
 
 app = command_group(__doc__)
 
@@ -38,7 +37,7 @@ def doctor(
         frame.check_online("doctor --canary" if canary else "doctor --check-auth")
     if canary:
         print(PAID, file=sys.stderr)
-    found = anyio.run(_looked, frame.settings(), only is not None, check_auth, canary)
+    found = awaited(_looked, frame.settings(), only is not None, check_auth, canary)
     is_ok = all(check.state != "error" for check in found)
     shown: list[Json] = [check.as_json() for check in found]
     frame.give({"ok": is_ok, "checks": shown}, _pretty(found))
