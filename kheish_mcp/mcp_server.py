@@ -28,7 +28,7 @@ from .principals import LOCAL, Principal
 from .profiles import Profile, profile_of
 from .reach import Reach
 from .resources import Resources, templates
-from .scopes import scope_for
+from .scopes import WORKSPACE, scope_for
 from .stores.jobs import JobRecord
 from .tasks import Tasks, knows_tasks
 from .tools import TOOLS
@@ -229,9 +229,11 @@ class KheishServer(Server[Any]):
             await ctx.session.report_progress(round(time.monotonic() - started, 3), None, sentence)
 
         shared = {field.name: getattr(parts, field.name) for field in fields(Parts)}
-        if (reach := self.face.reach(ctx)) is not None:
-            shared["references"] = parts.references.from_afar(reach.upload)
         who = self.face.principal(ctx)
+        if not who.may(WORKSPACE) and not self.face.inner:
+            shared |= {"workspace": None, "references": parts.references.without_paths()}
+        if (reach := self.face.reach(ctx)) is not None:
+            shared["references"] = shared["references"].from_afar(reach.upload)
         return Call(
             **shared,
             owner=who.owner,

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 from .errors import PermissionDenied
 
 Scope = Literal["read", "generate", "admin"]
-# Each holds the ones before it: read lists and reads, generate also calls tools, admin also sees the runtime.
+# Each holds the ones before it: read lists and reads, generate also calls tools, admin also sees runtime and workspace.
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 

@@ -13,6 +13,8 @@ METHODS: Final[Mapping[str, Scope]] = {
     "tasks/update": "generate",
     "tasks/cancel": "generate",
 }
+# One folder for all: what a path reaches is its operator's, and no principal's own.
+WORKSPACE: Final[Scope] = "admin"
 RESOURCES: Final[Mapping[str, Scope]] = {"kheish://runtime": "admin"}
 
 

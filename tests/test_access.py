@@ -140,3 +140,18 @@ async def test_nothing_breaks_out_of_the_header(state_root: Path):
 )
 def test_what_is_not_plainly_loopback_is_not(host: str):
     assert not is_loopback(host)
+
+
+async def test_what_was_signed_for_somebody_ends_when_that_somebody_does(state_root: Path):
+    async with opened(state_root) as (access, tokens):
+        await access.check_bind("127.0.0.1")
+        assert await access.admits("local")
+        lasting, _ = await tokens.create("lasting", "read", time.time() + 60)
+        over, _ = await tokens.create("over", "read", time.time() - 1)
+        assert not await access.admits("local")
+        assert await access.admits(lasting.token_id)
+        assert not await access.admits(over.token_id)
+        await tokens.revoke("lasting")
+        assert not await access.admits(lasting.token_id)
+        for stranger in ("", "token-" + "a" * 26, "oauth-" + "a" * 52):
+            assert not await access.admits(stranger)

@@ -170,6 +170,33 @@ async def test_a_revoked_token_is_out_at_its_next_request(site: Site):
             await client.list_tools()
 
 
+async def test_what_was_signed_for_a_token_ends_with_it(site: Site):
+    given = await token(site, "generate")
+    async with site.client(token=given) as client, site.http() as http:
+        stored = await call(client, "store_asset", source="data:text/plain,hello")
+        assert (await http.get(stored["url"])).text == "hello"
+        await site.tokens.create("other", "read")
+        await site.tokens.revoke("generate")
+        assert (await http.get(stored["url"])).status_code == 401
+
+
+async def test_the_workspace_is_for_admins(state_root: Path, workspace: Path):
+    (workspace / "note.txt").write_text("hello")
+    speak = {"input": "Hello.", "save_as": "hello.wav", "format": "wav"}
+    async with opened_site(environment(state_root), workspace, workspace_root=str(workspace)) as site:
+        async with site.client(token=await token(site, "generate")) as client:
+            for name, arguments in (("store_asset", {"source": "note.txt"}), ("generate_audio", speak)):
+                error = await refused(client, name, **arguments)
+                assert error["code"] == "failed_precondition"
+                assert "no workspace that you may" in error["message"]
+            assert "curl" in (await refused(client, "store_asset", source="note.txt"))["hint"]
+        async with site.client(token=await token(site, "admin")) as client:
+            assert (await call(client, "store_asset", source="note.txt"))["byte_length"] == 5
+            spoken = await call(client, "generate_audio", **speak)
+            assert spoken["assets"][0]["path"].endswith("/hello.wav")
+    assert [path.name for path in sorted(workspace.iterdir())] == ["hello.wav", "note.txt"]
+
+
 @pytest.fixture
 def issuer() -> Iterator[IssuerEmulator]:
     """An OAuth issuer."""

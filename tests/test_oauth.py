@@ -379,6 +379,8 @@ async def test_with_an_issuer_no_address_is_open_and_own_tokens_work_beside_it(
         assert (await access.judge(f"Bearer {secret.reveal()}")).scope == "admin"
         theirs = await access.judge(f"Bearer {issuer.sign(issuer.claims(AUDIENCE, scope='read'))}")
         assert theirs.scope == "read"
+        assert await access.admits(theirs.owner)
+        assert not await access.admits("local")
         with pytest.raises(PermissionDenied) as lacking:
             await access.judge(f"Bearer {issuer.sign(issuer.claims(AUDIENCE, scope='openid'))}")
         told = access.challenge(lacking.value, BASE)

@@ -262,17 +262,40 @@ async def test_a_foreign_task_and_an_unknown_one_look_the_same(world: World, int
         assert "error" not in (await asked_of(world.victim.token, world, method, job))[1]
 
 
-async def test_a_path_url_and_upload_belong_to_the_token_that_made_them(world: World, intruder: Party):
-    victim = world.victim
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-3"}, {"If-None-Match": "*"}])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_foreign_download_and_an_unknown_one_look_the_same(
+    world: World, intruder: Party, method: str, headers: dict[str, str]
+):
     async with world.site.http(intruder.token) as http:
-        strange = await http.get(f"/assets/{ASSET}")
-        for handle in victim.assets:
-            foreign = await http.get(f"/assets/{handle}")
-            assert (foreign.status_code, alike(foreign.text, handle)) == (
-                strange.status_code,
-                alike(strange.text, ASSET),
-            )
-    assert strange.status_code == 404
+        strange = await http.request(method, f"/assets/{ASSET}", headers=headers)
+        assert strange.status_code == 404
+        for handle in world.victim.assets:
+            foreign = await http.request(method, f"/assets/{handle}", headers=headers)
+            assert (foreign.status_code, alike(foreign.text, handle)) == (404, alike(strange.text, ASSET))
+
+
+async def test_a_signed_url_opens_one_asset_of_one_owner(world: World, intruder: Party):
+    async with world.site.client(token=world.victim.token) as client:
+        drawn, again = [await call(client, "generate_image", prompt=f"signed {number}") for number in range(2)]
+    url, other = drawn["assets"][0]["url"], again["assets"][0]["url"]
+    path, _, query = url.partition("?")
+    async with world.site.http() as nobody, world.site.http(intruder.token) as somebody:
+        assert (await nobody.get(url)).status_code == 200
+        assert (await nobody.get(f"{other.partition('?')[0]}?{query}")).status_code == 401
+        assert (await somebody.get(f"{other.partition('?')[0]}?{query}")).status_code == 404
+        own = (await world.site.tokens.verify(intruder.token)).token_id  # type: ignore[union-attr]
+        assert (await somebody.get(f"{path}?{re.sub('owner=[^&]*', f'owner={own}', query)}")).status_code == 404
+
+
+async def test_an_upload_is_its_sender_s_alone(world: World, intruder: Party):
+    secret = b"the secret words"  # what the victim has stored
+    async with world.site.http(intruder.token) as http, world.site.client(token=world.victim.token) as victim:
+        sent = await http.post("/assets?name=words.txt", content=secret, headers={"Content-Type": "text/plain"})
+        assert sent.status_code == 201
+        assert sent.json()["asset_id"] not in world.victim.assets
+        strange = await said_of(victim, f"asset://{ASSET}")
+        assert alike(await said_of(victim, sent.json()["uri"]), sent.json()["asset_id"]) == alike(strange, ASSET)
 
 
 @pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")

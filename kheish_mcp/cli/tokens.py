@@ -27,7 +27,8 @@ def create(
     ctx: typer.Context,
     name: Name,
     scope: Annotated[
-        Scope, typer.Option(help="read lists and reads, generate also calls tools, admin also sees the runtime.")
+        Scope,
+        typer.Option(help="read lists and reads, generate also calls tools, admin also sees runtime and workspace."),
     ] = "generate",
     expires: Annotated[
         str | None, typer.Option(help="A date (2027-01-31, UTC) or a stretch of time (12h, 30d).")

@@ -60,6 +60,12 @@ class References:
         far.upload = upload
         return far
 
+    def without_paths(self) -> References:
+        """The same for a caller whom the workspace is not open to."""
+        apart = copy(self)
+        apart.workspace = None
+        return apart
+
     async def resolve(
         self,
         reference: str,
@@ -118,8 +124,9 @@ class References:
         """The file; FailedPrecondition without a workspace."""
         if self.workspace is None:
             raise FailedPrecondition(
-                "This daemon reads no files: it has no workspace root.",
-                hint="Start it with --workspace-root FOLDER, or send the bytes as a data: URI.",
+                "There is no workspace that you may read from.",
+                hint="Start the daemon with --workspace-root FOLDER (over HTTP this takes the scope admin), or send the "
+                "bytes as a data: URI.",
             )
         return await self.workspace.read(path), {"source": "workspace"}
 

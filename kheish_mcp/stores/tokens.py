@@ -105,6 +105,11 @@ class TokenStore:
         token = Token(*values)
         return token if hmac.compare_digest(_digest(given), digest) and not token.is_over else None
 
+    async def lasts(self, token_id: str) -> bool:
+        """Whether the token of that id is on record and has not expired."""
+        query = "SELECT 1 FROM token WHERE token_id = ? AND (expires_at IS NULL OR expires_at > ?)"
+        return bool(await self._database.rows(query, token_id, time.time()))
+
     async def any(self) -> bool:
         """Whether there is a token at all: an expired one still says that tokens are wanted here."""
         return bool(await self._database.rows("SELECT 1 FROM token LIMIT 1"))

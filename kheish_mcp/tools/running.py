@@ -97,8 +97,9 @@ async def check_save_as(call: Call, path: str | None) -> None:
         return
     if call.workspace is None:
         raise FailedPrecondition(
-            "save_as needs a workspace root, and this daemon has none.",
-            hint="Start it with --workspace-root, or leave save_as out: the asset is kept anyway.",
+            "There is no workspace that you may save to.",
+            hint="Start the daemon with --workspace-root FOLDER (over HTTP this takes the scope admin), or leave save_as "
+            "out: the asset is kept anyway.",
         )
     await call.workspace.check_save(path)
 

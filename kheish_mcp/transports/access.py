@@ -18,6 +18,7 @@ from ..stores.tokens import TokenStore
 
 LIFETIME_S: Final = 3600
 SIGN_KEY: Final = "access.sign"
+OAUTH: Final = "oauth-"
 MAKE_ONE: Final = "`kheish-daemon tokens create NAME` makes one; send it as `Authorization: Bearer TOKEN`."
 
 
@@ -74,6 +75,12 @@ class Access:
         if self.issuer is not None:
             return await self.issuer.judge(given.strip())
         raise invalid_token("The token is unknown, revoked or expired.")
+
+    async def admits(self, owner: str) -> bool:
+        """Whether that owner could still get in: what was signed for a token ends with the token."""
+        if owner == LOCAL.owner:
+            return self._is_open and not await self._tokens.any()
+        return await self._tokens.lasts(owner) or (owner.startswith(OAUTH) and self.issuer is not None)
 
     def challenge(self, refusal: KheishError, base_url: str) -> str:
         """The WWW-Authenticate value for a refusal of `judge` or of `Principal.check` (RFC 6750, RFC 9728).

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ..formats import kind_of
 from ..media import Kind
 from ..stores.assets import Asset
-from .access import Signer
+from .access import Access, Signer
 from .gate import Gate
 from .served import Served
 
@@ -38,8 +38,9 @@ FIXED: Final = {
 class Downloads:
     """`GET /assets/{asset_id}`: for the bearer of a token, or of a URL that was signed for its owner."""
 
-    def __init__(self, daemon: Served, gate: Gate, signer: Signer) -> None:
+    def __init__(self, daemon: Served, access: Access, gate: Gate, signer: Signer) -> None:
         self._daemon = daemon
+        self._access = access
         self._gate = gate
         self._signer = signer
 
@@ -47,7 +48,7 @@ class Downloads:
         """The asset, the part of it that is asked for, or 304; NotFound for a foreign and for an unknown one alike."""
         asset_id = request.path_params["asset_id"]
         owner = self._signer.owner_of(asset_id, request.query_params)
-        if owner is None:
+        if owner is None or not await self._access.admits(owner):
             owner = (await self._gate.admit(request)).owner
         assets = self._daemon.parts.assets
         asset = await assets.get(asset_id, owner)

@@ -81,7 +81,7 @@ def make_app(
     conversations = Conversations(server(face), limits)
     gate = Gate(access, limits)
     health = Health(daemon, lambda: app.is_leaving)
-    downloads, uploads = Downloads(daemon, gate, signer), Uploads(daemon)
+    downloads, uploads = Downloads(daemon, access, gate, signer), Uploads(daemon)
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, KheishError)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, JsonObject, PermissionDenied, Unauthenticated
 from ..principals import SCOPES, Principal, Scope
-from .access import invalid_token
+from .access import OAUTH, invalid_token
 from .jwks import ALGORITHMS, Jwks, is_safe
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def owner_of(issuer: str, claims: Mapping[str, Any]) -> str:
     if not isinstance(client, str):
         raise invalid_token("The token's client is no text.")
     triple = json.dumps([issuer, client, claims["sub"]]).encode()
-    return f"oauth-{base64.b32encode(hashlib.sha256(triple).digest()).decode('ascii').rstrip('=').lower()}"
+    return f"{OAUTH}{base64.b32encode(hashlib.sha256(triple).digest()).decode('ascii').rstrip('=').lower()}"
 
 
 def scope_of(claims: Mapping[str, Any]) -> Scope:
