@@ -12,6 +12,8 @@ import anyio
 import pytest
 
 from kheish_mcp.daemon import Daemon
+from kheish_mcp.errors import ResourceExhausted
+from kheish_mcp.tools import running
 from tests.daemons import client_of, daemon_on, states, wire_to
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults, synthetic
@@ -145,3 +147,46 @@ async def test_wait_seconds_zero_answers_at_once_with_the_job(state_root: Path, 
         done = await call(client, "get_job", job_id=told["job_id"])
     assert done["result"]["job_id"] == told["job_id"]
     assert len(done["result"]["assets"]) == 1
+
+
+async def test_who_gave_a_token_hears_of_a_long_call_again_and_again(
+    state_root: Path, emulator: OpenRouterEmulator, monkeypatch: pytest.MonkeyPatch
+):
+    assert running.REPORT_EVERY_S < 5
+    monkeypatch.setattr(running, "REPORT_EVERY_S", 0.02)
+    emulator.fail_next(faults.hang())
+    async with daemon_on(state_root, emulator) as daemon, wire_to(daemon) as wire:
+        request = await wire.call("generate_image", PIER, progressToken=7)
+        quiet = await wire.call("generate_image", {"prompt": "another pier"})
+        await wire.told(lambda came: len(came) > 5)
+        emulator.release()
+        for each in (request, quiet):
+            assert not (await wire.answer(each))["result"].get("isError")
+        told = [each["params"] for each in wire.notifications if each["method"] == "notifications/progress"]
+    assert {each["progressToken"] for each in told} == {7}
+    assert all(each["message"].startswith("openrouter: ") and each["message"].endswith(" s") for each in told)
+
+
+@pytest.mark.parametrize("step", ["responded", "stored"])
+async def test_a_ledger_that_cannot_be_written_any_more_takes_no_picture_with_it(
+    step: str, state_root: Path, emulator: OpenRouterEmulator, monkeypatch: pytest.MonkeyPatch
+):
+    async def full(*_: object) -> None:
+        raise ResourceExhausted("The disk of the state root is full.")
+
+    async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
+        monkeypatch.setattr(daemon.parts.ledger, step, full)
+        made = await call(client, "generate_image", **PIER)
+        assert len(made["assets"]) == 1
+        assert await states(daemon) == ["unknown" if step == "stored" else "stored"]
+
+
+async def test_a_replayed_picture_is_the_last_one_again(state_root: Path, emulator: OpenRouterEmulator):
+    async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
+        await call(client, "generate_image", **PIER, wait_seconds=0)
+        with anyio.fail_after(10):
+            await daemon.parts.jobs.idle()
+    async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
+        again = await call(client, "generate_image", **PIER)
+        assert again["replayed"] is True
+        await call(client, "edit_image", prompt="make it blue")

@@ -19,7 +19,7 @@ from ..stores.assets import Asset
 from ..stores.jobs import Job
 from .base import Call
 from .caps import plan
-from .paid import spend
+from .paid import note_kept, spend
 
 LONGEST_DOCUMENT: Final = 100_000  # characters
 # What every model that hears takes; other sound goes as its words.
@@ -115,7 +115,7 @@ class Attachments:
         heard = await spend(self.call, self.job, backend, row, ask)
         with anyio.CancelScope(shield=True):
             await self.call.assets.set_text(asset, heard.text)
-            await self.call.ledger.stored(row, heard.cost_usd, (asset.asset_id,))
+            await note_kept(self.call, row, heard.cost_usd, [asset])
         self.costs.append(heard.cost_usd)
         self.warnings.append(f"{asset.file_name} was transcribed by {heard.model} on route {backend.route_id}.")
         return heard.text

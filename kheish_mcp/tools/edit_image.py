@@ -14,7 +14,7 @@ from ..stores.assets import Asset
 from ..stores.jobs import Job
 from .base import LONGEST_REFERENCE, Call, Outcome, Tool
 from .fallback import first_that_works
-from .pictures import Batch, Order, PictureInput, collect, divide, finish, request_of
+from .pictures import Batch, Order, PictureInput, collect, divide, finish, remembered, request_of
 from .running import run_as_job
 
 
@@ -58,7 +58,7 @@ async def run(given: EditImage, call: Call) -> Outcome:
 
         return await finish(call, job, await first_that_works(backends, attempt), given)
 
-    return await run_as_job(call, TOOL.name, given, work, _resolved(given, sources, mask))
+    return remembered(call, await run_as_job(call, TOOL.name, given, work, _resolved(given, sources, mask)))
 
 
 def _resolved(given: EditImage, sources: Sequence[Asset], mask: Asset | None) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from ..errors import JsonObject
 from ..stores.jobs import Job
 from .base import Call, Outcome, Tool
 from .fallback import first_that_works
-from .pictures import Batch, Order, PictureInput, collect, divide, finish, request_of
+from .pictures import Batch, Order, PictureInput, collect, divide, finish, remembered, request_of
 from .running import run_as_job
 
 
@@ -34,7 +34,7 @@ async def run(given: GenerateImage, call: Call) -> Outcome:
 
         return await finish(call, job, await first_that_works(backends, attempt), given)
 
-    return await run_as_job(call, TOOL.name, given, work)
+    return remembered(call, await run_as_job(call, TOOL.name, given, work))
 
 
 TOOL = Tool("generate_image", "Generate images", GenerateImage, run, needs=(ImageGeneration,), spends=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -86,7 +86,8 @@ class _Steps:
         self.left = True
 
     async def responded(self, generation_id: str | None) -> None:
-        await self.ledger.responded(self.row, generation_id)
+        with _reluctantly():
+            await self.ledger.responded(self.row, generation_id)
 
     async def again(self) -> None:
         await self.ledger.again(self.row)
@@ -156,9 +157,24 @@ async def keep_paid(
             troubles[0].details["possibly_billed"] = True
             await _write_off(call, row, generation, troubles[0])
             raise troubles[0]
-        await call.ledger.stored(row, generation.cost_usd, tuple(asset.asset_id for asset in assets))
+        await note_kept(call, row, generation.cost_usd, assets)
         return tuple(assets), tuple(f"{trouble.message} {trouble.hint or ''}".strip() for trouble in troubles)
     raise DataLoss("The result could not be written to the asset store in time.", hint="Look at the disk with doctor.")
+
+
+async def note_kept(call: Call, row: int, cost_usd: float | None, assets: Sequence[Asset]) -> None:
+    """An exchange whose result is kept, which is so whether or not it can be written down."""
+    with _reluctantly():
+        await call.ledger.stored(row, cost_usd, tuple(asset.asset_id for asset in assets))
+
+
+@contextmanager
+def _reluctantly() -> Generator[None]:
+    """A full disk under the ledger must not take what is paid for: the row then ends as unknown with its job."""
+    try:
+        yield
+    except KheishError as error:
+        log.error("a step of an exchange could not be written down: %s", error.message)
 
 
 async def _write_off(call: Call, row: int, generation: Generation, trouble: KheishError) -> None:

@@ -14,7 +14,7 @@ from ..catalog import Backend
 from ..errors import JsonObject, KheishError
 from ..stores.assets import Asset
 from ..stores.jobs import Job
-from .base import Call, MediaInput, total
+from .base import Call, MediaInput, Outcome, total
 from .caps import plan
 from .fallback import Made, passes_on
 from .paid import keep_paid, origin, save_copies, shown, spend
@@ -150,6 +150,13 @@ async def finish(call: Call, job: Job, made: Made[Any, tuple[Batch, ...]], given
     _add_first(result, "revised_prompt", [generation.revised_prompt for generation in generations])
     _add_first(result, "generation_id", [generation.generation_id for generation in generations])
     return result
+
+
+def remembered(call: Call, outcome: Outcome) -> Outcome:
+    """The outcome of a picture call, which is now the caller's last one; one that was replayed is it again."""
+    if outcome.assets:
+        call.latest[call.owner] = tuple(asset.asset_id for asset in outcome.assets)
+    return outcome
 
 
 def _warnings(generations: Sequence[Generation], refusals: Sequence[KheishError], got: int, asked: int) -> list[str]:

@@ -18,7 +18,7 @@ from ..subtitles import srt, vtt
 from .base import LONGEST_REFERENCE, Call, MediaInput, Outcome, Tool
 from .caps import plan
 from .fallback import Made, first_that_works
-from .paid import save_copies, shown, spend
+from .paid import note_kept, save_copies, shown, spend
 from .running import run_as_job
 
 WRITERS = {"srt": srt, "vtt": vtt}
@@ -83,7 +83,7 @@ async def _heard(
     heard = await spend(call, job, backend, row, ask)
     with anyio.CancelScope(shield=True):
         asset = await _keep(call, job, backend, source, heard, given)
-        await call.ledger.stored(row, heard.cost_usd, (asset.asset_id,))
+        await note_kept(call, row, heard.cost_usd, [asset])
     return _Heard(heard, asset)
 
 
