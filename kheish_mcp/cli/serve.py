@@ -96,7 +96,7 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
     from ..transports.http import make_app
     from ..transports.limits import Limits
     from ..transports.oauth import ResourceServer
-    from ..transports.serving import Front, HttpServer, listen_on, stopping_on_signals
+    from ..transports.serving import Front, HttpServer, allow_connections, listen_on, stopping_on_signals
 
     record_serve(settings)
     names = (settings.bind.host, *place.allowed_hosts)
@@ -107,7 +107,7 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
         access = Access(TokenStore(daemon.database), ResourceServer(*place.oauth) if any(place.oauth) else None)
         # A name that strangers reach it by counts as much as an address that they do.
         await access.check_bind(next((name for name in names if not is_loopback(name)), settings.bind.host))
-        limits = Limits()
+        limits = allow_connections(Limits())
         signer = await Signer.of(daemon.database)
         app = make_app(daemon, access, signer, Names(names), limits=limits)
         server = HttpServer(app, front, limits)

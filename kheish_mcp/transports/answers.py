@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
-from ..errors import Code, KheishError, MediaRejected
+from ..errors import Code, InvalidArgument, KheishError, MediaRejected, NotFound
 
 STATUS: Final[Mapping[Code, int]] = {
     Code.INVALID_ARGUMENT: 400,
@@ -25,6 +26,8 @@ STATUS: Final[Mapping[Code, int]] = {
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
 }
+PLACES: Final = "MCP is at /mcp, and at /sse for older clients; assets are at /assets."
+UNEXPECTED: Final = KheishError("Internal error.", hint="The daemon's log on stderr says more.")
 
 
 def status_of(error: KheishError) -> int:
@@ -44,6 +47,12 @@ def refusal_answer(error: KheishError, status: int = 0, headers: Mapping[str, st
         more["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     more["Cache-Control"] = "no-store"
     return JSONResponse({"error": error.as_json()}, status, more)
+
+
+def misdirected(error: HTTPException) -> JSONResponse:
+    """The answer to a path or a method that nothing is behind."""
+    kind = NotFound if error.status_code == 404 else InvalidArgument
+    return refusal_answer(kind(f"{error.detail}.", hint=PLACES), error.status_code, error.headers)
 
 
 def base_url_of(request: HTTPConnection) -> str:

@@ -14,9 +14,10 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..errors import Unavailable
+from ..errors import ResourceExhausted, Unavailable
 from .envelopes import mending
 from .limits import Limits
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LISTEN: Final = "subscriptions/listen"
 SETTLE_S: Final = 0.05
+BUSY_S: Final = 30.0
 
 
 class Tally:
@@ -89,6 +91,7 @@ class Conversations:
     async def over_streamable(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`/mcp`: a call has ended once its answer is sent; the stream of a GET never is."""
         self._refuse_late()
+        self._refuse_large(scope)
         if scope["method"] == "GET":
             return await self.streamable.handle_request(scope, receive, send)
         with self._tally(Headers(scope=scope).get("mcp-method", "")).one():
@@ -96,9 +99,13 @@ class Conversations:
 
     async def over_sse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`/sse`: a stream for as long as the client stays."""
+        if scope["method"] == "HEAD":
+            return await Response(media_type="text/event-stream")(scope, receive, send)
         self._refuse_late()
         if len(self._streams) >= self.limits.streams:
-            raise Unavailable("There are too many open streams.", hint="Use /mcp, or try again later.", retryable=True)
+            raise Unavailable(
+                "There are too many open streams.", hint="Use /mcp.", retryable=True, retry_after_s=BUSY_S
+            )
         async with self.sse.connect_sse(scope, receive, send) as (read, write):
             with anyio.CancelScope() as stream:
                 self._streams.add(stream)
@@ -106,10 +113,12 @@ class Conversations:
                     await self.server.run(read, write, self.server.create_initialization_options())
                 finally:
                     self._streams.discard(stream)
+        return None
 
     async def post_message(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`/messages/`: what the client of a stream sends."""
         self._refuse_late()
+        self._refuse_large(scope)
         await self.sse.handle_post_message(scope, receive, send)
 
     async def finish(self) -> None:
@@ -133,6 +142,13 @@ class Conversations:
 
     def _tally(self, method: str) -> Tally:
         return self.subscriptions if method == LISTEN else self.calls
+
+    def _refuse_large(self, scope: Scope) -> None:
+        """What does not say how large it is, the SDK cuts off at the same limit."""
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared[:18]) > self.limits.message_bytes:
+            most = f"At most {self.limits.message_bytes:,} bytes; a file is sent with POST /assets and named by its id."
+            raise ResourceExhausted("This message is too large.", hint=most)
 
     def _refuse_late(self) -> None:
         if self._end.is_set():

@@ -50,6 +50,8 @@ class Downloads:
         owner = self._signer.owner_of(asset_id, request.query_params)
         if owner is None or not await self._access.admits(owner):
             owner = (await self._gate.admit(request)).owner
+        else:
+            self._gate.count(owner)
         assets = self._daemon.parts.assets
         asset = await assets.get(asset_id, owner)
         headers = headers_of(asset)

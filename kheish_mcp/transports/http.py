@@ -9,6 +9,7 @@ from typing import Final
 
 import anyio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, request_response
@@ -19,7 +20,8 @@ from ..mcp_server import Context, Face, KheishServer
 from ..principals import Principal
 from ..reach import Reach
 from .access import Access, Signer
-from .answers import base_url_of, refusal_answer
+from .answers import UNEXPECTED, base_url_of, misdirected, refusal_answer
+from .card import Card
 from .conversations import Conversations
 from .downloads import Downloads
 from .gate import Gate, Guarded, principal_of
@@ -81,14 +83,17 @@ def make_app(
     conversations = Conversations(server(face), limits)
     gate = Gate(access, limits)
     health = Health(daemon, lambda: app.is_leaving)
-    downloads, uploads = Downloads(daemon, access, gate, signer), Uploads(daemon)
+    downloads, uploads, card = Downloads(daemon, access, gate, signer), Uploads(daemon), Card(access)
 
     async def refuse(request: Request, error: Exception) -> Response:
-        assert isinstance(error, KheishError)
-        return refusal_answer(error, headers=gate.challenge(error, base_url_of(request)))
+        if isinstance(error, HTTPException):
+            return misdirected(error)
+        refusal = error if isinstance(error, KheishError) else UNEXPECTED
+        return refusal_answer(refusal, headers=gate.challenge(refusal, base_url_of(request)))
 
     routes: Sequence[BaseRoute] = (
         Route("/mcp", Guarded(gate, Scoped(conversations.over_streamable, gate.challenge))),
+        Route("/mcp/server-card", card.get),
         Route("/sse", Guarded(gate, conversations.over_sse), methods=["GET"]),
         Route("/messages/", Guarded(gate, conversations.post_message)),
         Route("/assets/{asset_id}", downloads.get),
@@ -97,7 +102,7 @@ def make_app(
         Route("/readyz", health.ready),
         *_sign_in(access),
     )
-    inner = Starlette(routes=routes, exception_handlers={KheishError: refuse})
+    inner = Starlette(routes=routes, exception_handlers=dict.fromkeys((KheishError, HTTPException, Exception), refuse))
     app = App(daemon, conversations, Patience(NameGuard(inner, names), limits), limits.grace_s)
     return app
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ from .limits import Limits
 
 BACKLOG: Final = 2048
 LAST_WORDS_S: Final = 2.0
+# What a daemon needs beside its connections: the database, blobs, workers, its own calls to providers.
+OTHER_FILES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class HttpServer:
         """ConfigError where the certificate cannot be used."""
         self._app = app
         self._grace_s = limits.grace_s
+        self._header_s = limits.header_s
         self._config = _config(app, front, limits)
         self._state = ServerState()
         self._ended = anyio.Event()
@@ -79,11 +83,7 @@ class HttpServer:
         """Serves until `stop`; then the app leaves, connections end, and `drain` waits for what is paid for."""
         async with self._app.open(), anyio.create_task_group() as group:
             await group.start(self._tell_the_time)
-            loop = asyncio.get_running_loop()
-            listening = [
-                await loop.create_server(self._connection, sock=each, ssl=self._config.ssl, backlog=BACKLOG)
-                for each in sockets
-            ]
+            listening = [await self._listening(each) for each in sockets]
             try:
                 await stop.wait()
             finally:
@@ -92,6 +92,16 @@ class HttpServer:
             await self._part()
             group.cancel_scope.cancel()
         await drain()
+
+    async def _listening(self, opened: socket.socket) -> asyncio.Server:
+        tls = self._config.ssl
+        return await asyncio.get_running_loop().create_server(
+            self._connection,
+            sock=opened,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=self._header_s if tls else None,
+        )
 
     def _connection(self) -> Connection:
         return self._kind(config=self._config, server_state=self._state, app_state={})
@@ -150,6 +160,18 @@ def _config(app: App, front: Front, limits: Limits) -> uvicorn.Config:
         told = "Look at the files of --tls-cert and --tls-key."
         raise ConfigError("The certificate cannot be used.", hint=told) from None
     return config
+
+
+def allow_connections(limits: Limits) -> Limits:
+    """Raises this process's limit on open files as far as it may; the connections that it then has room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + OTHER_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES
+    return replace(limits, connections=max(16, min(limits.connections, room)))
 
 
 def listen_on(address: Address) -> list[socket.socket]:
