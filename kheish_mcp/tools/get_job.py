@@ -29,9 +29,6 @@ SCHEMA: dict[str, Any] = {
             "enum": ["working", "completed", "failed", "cancelled"],
             "description": "How it stands.",
         },
-        "progress": {"type": ["string", "null"], "description": "The latest word."},
-        "result": {"type": "object", "description": "What the call gave."},
-        "error": {"type": "object", "description": "The refusal."},
     },
     "required": ["job_id", "status"],
 }

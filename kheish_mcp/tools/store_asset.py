@@ -20,16 +20,15 @@ class StoreAsset(Input):
     kind: Literal["file", "microphone_segment"] = Field("file", description="microphone_segment: wav or webm only.")
 
 
+# What a caller goes on with; the asset object has more, and a list of tools has to stay small.
 ASSET_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "asset_id": {"type": "string", "description": "Every tool takes it."},
         "uri": {"type": "string", "description": "To read it by."},
         "media_type": {"type": "string", "description": "As recognised."},
-        "byte_length": {"type": "integer", "description": "Its size."},
-        "sha256": {"type": "string", "description": "In hex."},
     },
-    "required": ["asset_id", "uri", "media_type", "byte_length", "sha256"],
+    "required": ["asset_id", "uri", "media_type"],
 }
 
 
