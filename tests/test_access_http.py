@@ -209,7 +209,7 @@ async def test_a_client_finds_its_way_to_the_issuer_and_in(state_root: Path, iss
     async with opened_site(environment(state_root), state_root.parent, issuer=server) as site, site.http() as http:
         shut = await http.post("/mcp", json=CALL, headers=ACCEPT)
         assert shut.status_code == 401
-        place = shut.headers["www-authenticate"].partition('resource_metadata="')[2].rstrip('"')
+        place = shut.headers["www-authenticate"].partition('resource_metadata="')[2].partition('"')[0]
         assert place == f"{site.base}{PLACES[1]}"
         for url in (place, PLACES[0]):
             metadata = (await http.get(url)).json()

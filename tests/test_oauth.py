@@ -373,7 +373,8 @@ async def test_with_an_issuer_no_address_is_open_and_own_tokens_work_beside_it(
             with pytest.raises(Unauthenticated) as refusal:
                 await access.judge(None)
             assert access.challenge(refusal.value, BASE) == (
-                f'Bearer realm="kheish", resource_metadata="{BASE}/.well-known/oauth-protected-resource/mcp"'
+                f'Bearer realm="kheish", resource_metadata="{BASE}/.well-known/oauth-protected-resource/mcp", '
+                'scope="read generate"'
             )
         _, secret = await tokens.create("laptop", "admin")
         assert (await access.judge(f"Bearer {secret.reveal()}")).scope == "admin"

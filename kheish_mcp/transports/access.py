@@ -19,6 +19,7 @@ from ..stores.tokens import TokenStore
 LIFETIME_S: Final = 3600
 SIGN_KEY: Final = "access.sign"
 OAUTH: Final = "oauth-"
+FIRST: Final = "read generate"  # what a client asks its issuer for to begin with: no more than most will need
 MAKE_ONE: Final = "`kheish-daemon tokens create NAME` makes one; send it as `Authorization: Bearer TOKEN`."
 
 
@@ -96,6 +97,7 @@ class Access:
             shown["error_description"] = refusal.message
         if self.issuer is not None:
             shown["resource_metadata"] = self.issuer.metadata_url(base_url)
+            shown.setdefault("scope", FIRST)
         return "Bearer " + ", ".join(f'{name}="{_quotable(value)}"' for name, value in shown.items())
 
 
