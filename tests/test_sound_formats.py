@@ -17,7 +17,7 @@ from kheish_mcp.formats import recognise
 from kheish_mcp.formats.flac import _crc
 from kheish_mcp.formats.mp3 import KBITS_1, KBITS_2, RATES, frames
 from kheish_mcp.formats.ogg import _checksum
-from kheish_mcp.formats.pcm import in_our_order
+from kheish_mcp.formats.pcm import in_our_order, with_header
 from kheish_mcp.formats.wav import layout_of, unwrap, wrap
 from kheish_mcp.media import Facts, Media, Pcm
 from tests.samples import sound, wav
@@ -170,6 +170,14 @@ def test_samples_in_network_order_are_turned_and_others_left(values: list[int]):
     wide = b"".join(value.to_bytes(3, "big", signed=True) for value in values)
     turned = in_our_order(Media(wide, "audio/l24", "", Pcm(8000, 1, 24)))
     assert [int.from_bytes(turned[n : n + 3], "little", signed=True) for n in range(0, len(turned), 3)] == values
+
+
+def test_samples_get_a_header_that_says_their_layout_and_files_keep_theirs():
+    turned = with_header(Media(b"\1\2\3\4\5\6", "audio/l24", "", Pcm(48_000, 1, 24)))
+    assert unwrap(turned) == (b"\3\2\1\6\5\4", Pcm(48_000, 1, 24))
+    assert with_header(Media(sound("lame.mp3"), "audio/mpeg")) == sound("lame.mp3")
+    with pytest.raises(MediaRejected, match="need their rate"):
+        with_header(Media(bytes(4), "audio/pcm"))
 
 
 # --- MP3 and AAC ----------------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from ..capabilities import (
 )
 from ..crafts.operations import EXAMPLES, parse_operations
 from ..errors import InvalidArgument, Json, JsonObject
-from ..formats.pcm import in_our_order
-from ..formats.wav import unwrap, wrap
+from ..formats.pcm import with_header
+from ..formats.wav import unwrap
 from ..media import Media
 from ..workers import Workers
 
@@ -147,8 +147,7 @@ class Local(Driver, ImageGeneration, ImageEdit, AudioGeneration, Transcription):
             )
         if request.language and not ENGLISH.fullmatch(request.language):
             raise InvalidArgument("This route hears English alone.", hint="Use a route with a speech model.")
-        wav = wrap(in_our_order(audio), audio.pcm) if audio.pcm else audio.data
-        made = await self._workers.run("hear", {}, wav, timeout=300)
+        made = await self._workers.run("hear", {}, with_header(audio), timeout=300)
         words = _words(made.facts.get("words"))
         ignored = [name for name, given in (("prompt", request.prompt), ("diarize", request.diarize)) if given]
         return Transcript(

@@ -15,7 +15,8 @@ from ..capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Tr
 from ..conversation import ChatRequest
 from ..errors import InvalidArgument, Json, JsonObject
 from ..formats import FORMATS, extension_of, parse_media_type
-from ..formats.wav import wrap
+from ..formats.pcm import with_header
+from ..formats.recognition import HEADERLESS
 from ..media import Kind, Media, Pcm
 from .forms import Field, text
 from .openrouter_chat import encode_chat
@@ -43,7 +44,8 @@ HAS_ALLOY: Final = re.compile(r"(?:^|/)(?:gpt-|tts-)", re.IGNORECASE)
 
 HEARD: Final = {
     "audio/wav": "wav", "audio/mpeg": "mp3", "audio/flac": "flac", "audio/webm": "webm", "audio/ogg": "ogg",
-    "audio/opus": "ogg", "audio/mp4": "m4a", "audio/m4a": "m4a", "audio/pcm": "wav",
+    "audio/opus": "ogg", "audio/mp4": "m4a", "audio/m4a": "m4a", "audio/mpga": "mp3",
+    **dict.fromkeys(HEADERLESS, "wav"),
 }  # fmt: skip
 LONGEST_RECORDING_S: Final = 1e6  # LocalAI counts in nanoseconds
 
@@ -207,13 +209,7 @@ def _sound(audio: Media) -> Field:
         raise InvalidArgument(
             f"OpenAI does not transcribe {audio.media_type}.", hint=f"One of: {', '.join(sorted(HEARD))}."
         )
-    data, media_type = audio.data, audio.media_type
-    if media_type == "audio/pcm":
-        if audio.pcm is None:
-            raise InvalidArgument(
-                "Headerless samples need their rate.", hint="Declare audio/pcm;rate=24000;channels=1."
-            )
-        data, media_type = wrap(audio.data, audio.pcm), "audio/wav"
+    data, media_type = with_header(audio), "audio/wav" if audio.media_type in HEADERLESS else audio.media_type
     if len(data) > LARGEST_SOUND:
         raise InvalidArgument("OpenAI takes at most 25 MB of sound.", hint="Send a shorter or a compressed recording.")
     return Field("file", data, f"audio.{ending}", media_type)

@@ -9,7 +9,8 @@ from typing import Final
 
 from ..conversation import ChatRequest, Part, Text, ToolSpec, Turn
 from ..errors import InvalidArgument, Json, JsonObject
-from ..formats.wav import wrap
+from ..formats.pcm import with_header
+from ..formats.recognition import HEADERLESS
 from ..media import Media
 from .openrouter_codec import REFERENCES, base64_of, check_bytes, preferred, table_of, without_empty
 from .refusals import number
@@ -22,7 +23,8 @@ EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # What a chat hears, by the provider's word for it; headerless samples go as a WAV, which says its own layout.
 HEARD: Final = {
     "audio/wav": "wav", "audio/mpeg": "mp3", "audio/flac": "flac", "audio/aac": "aac", "audio/ogg": "ogg",
-    "audio/opus": "ogg", "audio/mp4": "m4a", "audio/m4a": "m4a", "audio/pcm": "wav",
+    "audio/opus": "ogg", "audio/mp4": "m4a", "audio/m4a": "m4a", "audio/mpga": "mp3",
+    **dict.fromkeys(HEADERLESS, "wav"),
 }  # fmt: skip
 
 
@@ -147,18 +149,9 @@ def _part(part: Part) -> Json:
     if part.media_type in HEARD:
         return {
             "type": "input_audio",
-            "input_audio": {"data": base64_of(_sound(part)), "format": HEARD[part.media_type]},
+            "input_audio": {"data": base64_of(with_header(part)), "format": HEARD[part.media_type]},
         }
     raise InvalidArgument(
         f"No model takes {part.media_type or 'media of an unknown type'} in a conversation.",
         hint=f"One of: {', '.join((*REFERENCES, *HEARD))}; documents as their text.",
     )
-
-
-def _sound(audio: Media) -> bytes:
-    """The sound as a file: headerless samples become a WAV."""
-    if audio.media_type != "audio/pcm":
-        return audio.data
-    if audio.pcm is None:
-        raise InvalidArgument("Headerless samples need their rate.", hint="Declare audio/pcm;rate=24000;channels=1.")
-    return wrap(audio.data, audio.pcm)

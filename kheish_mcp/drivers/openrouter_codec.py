@@ -12,7 +12,7 @@ from typing import Final
 from ..capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
 from ..errors import InvalidArgument, Json, JsonObject
 from ..formats import FORMATS, parse_media_type
-from ..formats.pcm import in_our_order
+from ..formats.pcm import in_our_order, with_header
 from ..formats.recognition import HEADERLESS
 from ..formats.wav import wrap
 from ..media import Kind, Media, Pcm
@@ -263,14 +263,9 @@ def _input_audio(audio: Media) -> JsonObject:
             f"OpenRouter does not transcribe {audio.media_type}.", hint=f"One of: {', '.join(sorted(HEARD))}."
         )
     check_bytes((audio,))
-    if audio.media_type not in HEADERLESS:
-        return {"data": base64_of(audio.data), "format": name}
-    if audio.pcm is None:
-        raise InvalidArgument("Headerless samples need their rate.", hint="Declare audio/pcm;rate=24000;channels=1.")
-    samples = in_our_order(audio)
-    if audio.pcm == HEARD_BARE:
-        return {"data": base64_of(samples), "format": "pcm"}
-    return {"data": base64_of(wrap(samples, audio.pcm)), "format": name}
+    if audio.media_type in HEADERLESS and audio.pcm == HEARD_BARE:
+        return {"data": base64_of(in_our_order(audio)), "format": "pcm"}
+    return {"data": base64_of(with_header(audio)), "format": name}
 
 
 def _with_prompt(provider: JsonObject, prompt: str) -> JsonObject:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import MediaRejected
-from ..media import Facts, Kind, Media
+from ..media import Facts, Kind, Media, Pcm
 from .base import Format, broken
+from .wav import wrap
 
 
 def inspect(media: Media) -> Facts:
@@ -14,15 +15,27 @@ def inspect(media: Media) -> Facts:
 
     audio/l16 and audio/l24 are big-endian by RFC 3190; the bytes are kept as they are (`in_our_order` turns them).
     """
-    form = BY_TYPE[media.media_type]
+    form, pcm = BY_TYPE[media.media_type], _layout(media)
+    if not media.data or len(media.data) % pcm.frame_bytes:
+        raise broken("sound", "it does not end with a whole sample")
+    seconds = len(media.data) / (pcm.rate * pcm.frame_bytes)
+    return replace(form.facts(duration_s=round(seconds, 6)), pcm=pcm)
+
+
+def _layout(media: Media) -> Pcm:
     if media.pcm is None:
         raise MediaRejected(
-            "Headerless samples need their rate.", hint=f"Declare them as {form.media_type};rate=24000;channels=1."
+            "Headerless samples need their rate.", hint=f"Declare them as {media.media_type};rate=24000;channels=1."
         )
-    if not media.data or len(media.data) % media.pcm.frame_bytes:
-        raise broken("sound", "it does not end with a whole sample")
-    seconds = len(media.data) / (media.pcm.rate * media.pcm.frame_bytes)
-    return replace(form.facts(duration_s=round(seconds, 6)), pcm=media.pcm)
+    return media.pcm
+
+
+def with_header(media: Media) -> bytes:
+    """A sound as a file that says its own layout: headerless samples become a WAV, anything else stays as it is.
+
+    MediaRejected for samples whose rate nobody said.
+    """
+    return wrap(in_our_order(media), _layout(media)) if media.media_type in BY_TYPE else media.data
 
 
 def in_our_order(media: Media) -> bytes:
