@@ -19,13 +19,14 @@ LOOK_EVERY_S: Final = 1.0
 AGAIN_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # a generation is recorded a moment after its answer
 AT_ONCE: Final = 4
 OLDEST_S: Final = 7 * 86_400.0
+YOUNG_S: Final = 3600.0
 
 
 class Settler:
     """Looks for exchanges without a price and with the provider's id: speech, and what was interrupted.
 
-    Each is asked for up to a minute, and once more by the next daemon; what the provider never recorded stays unknown.
-    `now` gives seconds that only grow.
+    Each is asked for up to a minute, and once more by each later daemon of the same week; what the provider never
+    recorded stays unknown. `now` gives seconds that only grow.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class Settler:
 
     async def _settle(self, bill: Unsettled, lanes: anyio.CapacityLimiter) -> None:
         made = self._asked[bill.number] = self._asked.get(bill.number, 0) + 1
-        self._due[bill.number] = self._now() + AGAIN_S[made - 1] if made <= len(AGAIN_S) else float("inf")
+        again = made <= len(AGAIN_S) and time.time() - bill.created_at < YOUNG_S
+        self._due[bill.number] = self._now() + AGAIN_S[made - 1] if again else float("inf")
         async with lanes:
             cost = await self._cost(bill)
         if cost is not None:

@@ -240,9 +240,10 @@ async def test_a_second_call_joins_the_first_and_finds_its_end_until_somebody_ha
     gate, call = Gate(), (ME, "generate_image", {"prompt": PROMPT})
     async with opened(state_root) as place, opened(state_root) as elsewhere:
         assert await place.jobs.twin(*call) is None
-        first = await place.jobs.start_or_join(*call, gate.work, {"preview": "full"})
+        first, joined = await place.jobs.start_or_join(*call, gate.work, {"preview": "full"})
+        assert not joined
         for jobs in (place.jobs, elsewhere.jobs):
-            assert await jobs.start_or_join(*call, answer) == first
+            assert await jobs.start_or_join(*call, answer) == (first, True)
             twin = await jobs.twin(*call)
             assert twin is not None
             assert (twin.job_id, twin.state, twin.wishes) == (first, "working", {"preview": "full"})
@@ -265,14 +266,14 @@ async def test_a_second_call_joins_the_first_and_finds_its_end_until_somebody_ha
 async def test_a_cancelled_call_is_not_found_by_the_next_one(state_root: Path):
     gate, call = Gate(), (ME, "generate_image", {})
     async with opened(state_root) as place:
-        job_id = await place.jobs.start_or_join(*call, gate.work)
+        job_id, _ = await place.jobs.start_or_join(*call, gate.work)
         await gate.begun.wait()
         await place.jobs.give_up(job_id, YOU)
         await place.jobs.give_up(job_id, ME)
         assert await place.jobs.wait(job_id, 30)
         assert (await place.jobs.get(job_id, ME)).state == "cancelled"
         assert await place.jobs.twin(*call) is None
-        assert await place.jobs.start_or_join(*call, answer) != job_id
+        assert (await place.jobs.start_or_join(*call, answer))[0] != job_id
 
 
 async def test_a_job_that_others_wait_for_is_not_given_up(state_root: Path):

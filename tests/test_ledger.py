@@ -281,3 +281,33 @@ def test_what_was_sent_is_still_on_record_after_a_kill(state_root: Path):
             return (await ledger.totals())["calls"]
 
     assert anyio.run(calls) == 1
+
+
+async def test_a_job_s_spending_and_doubts_are_its_own(state_root: Path):
+    async with opened(state_root) as (ledger, _):
+        stored = await row_in(ledger, "stored")
+        planned = await ledger.plan(**ROW, estimate_usd=0.5)
+        await ledger.plan(**{**ROW, "route_id": "other"}, estimate_usd=8.0)
+        await ledger.plan(**{**ROW, "job_id": "job-2"}, estimate_usd=8.0)
+        assert await ledger.spent_by_job("job-1", "openrouter") == pytest.approx(0.75)
+        await ledger.failed(planned, "unavailable")
+        assert await ledger.spent_by_job("job-1", "openrouter") == pytest.approx(0.25)
+        assert not await ledger.in_doubt("job-1")
+        await row_in(ledger, "unknown")
+        assert await ledger.in_doubt("job-1")
+        assert not await ledger.in_doubt("job-2")
+        assert stored
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_only_what_is_over_without_a_price_is_unsettled(state: str, state_root: Path):
+    async with opened(state_root) as (ledger, database):
+        row = await row_in(ledger, state)
+        await database.change("UPDATE exchange SET cost_usd = NULL")
+        found = await ledger.unsettled(0.0)
+        assert [(each.number, each.generation_id) for each in found] == (
+            [(row, "gen-1")] if state in ("stored", "unknown") else []
+        )
+        assert await ledger.unsettled(time.time() + 60) == ()
+        await ledger.settle(row, 0.125)
+        assert await ledger.unsettled(0.0) == ()

@@ -91,6 +91,22 @@ async def test_what_is_not_recorded_yet_is_asked_again_ever_more_seldom_and_not_
     assert await rows(daemon) == [("stored", None)]
 
 
+async def test_what_is_old_is_asked_once_by_each_daemon_and_what_is_older_by_none(
+    daemon: Daemon, emulator: OpenRouterEmulator
+):
+    hands = Hands()
+    settler = Settler(daemon.parts.ledger, lambda: daemon.parts.catalog, hands.now)
+    async with client_of(daemon) as client:
+        await call(client, "generate_audio", **HELLO)
+    jobs: Any = daemon.parts.jobs
+    await jobs._database.change("UPDATE exchange SET created_at = created_at - 7200")
+    assert await asked(settler, emulator)
+    hands.at = 3600.0
+    assert not await asked(settler, emulator)
+    await jobs._database.change("UPDATE exchange SET created_at = created_at - 7 * 86400")
+    assert not await asked(Settler(daemon.parts.ledger, lambda: daemon.parts.catalog, hands.now), emulator)
+
+
 async def asked(settler: Settler, emulator: OpenRouterEmulator) -> bool:
     """Whether a look of this settler asked the books."""
     made = dict(settler._asked)

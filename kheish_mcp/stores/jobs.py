@@ -139,8 +139,11 @@ class Jobs:
         arguments: Mapping[str, Any],
         work: Work,
         wishes: Mapping[str, Json] = MappingProxyType({}),
-    ) -> str:
-        """As `start`, unless the same call is under way in a living process: then that job. Gives the job's id."""
+    ) -> tuple[str, bool]:
+        """As `start`, unless the same call is under way in a living process: then that job.
+
+        Gives the job's id, and whether it was joined.
+        """
         job = self._new(owner, tool, wishes)
 
         def insert_or_find(connection: Connection) -> str:
@@ -151,9 +154,10 @@ class Jobs:
             return job.job_id
 
         job_id = await self._database.write(insert_or_find)
-        if job_id == job.job_id:
+        joined = job_id != job.job_id
+        if not joined:
             self._begin(job, work)
-        return job_id
+        return job_id, joined
 
     async def twin(self, owner: str, tool: str, arguments: Mapping[str, Any]) -> JobRecord | None:
         """The newest job of the same call that is under way, or that ended lately and whose end nobody has had."""

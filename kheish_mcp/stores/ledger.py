@@ -73,11 +73,12 @@ RESERVED: Final = f"({BILLED} OR state = 'planned')"
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """An exchange that may have been billed, of unknown price, with the provider's id for it."""
+    """An exchange that may have been billed, of unknown price, with the provider's id for it; epoch seconds."""
 
     number: int
     route_id: str
     generation_id: str
+    created_at: float
 
 
 class Ledger:
@@ -154,10 +155,11 @@ class Ledger:
         await self._database.change(query, cost_usd, time.time(), row)
 
     async def unsettled(self, since: float) -> tuple[Unsettled, ...]:
-        """The exchanges since an epoch time that are over, and whose price somebody may know by now."""
+        """The latest 200 exchanges since an epoch time that are over, and whose price somebody may know by now."""
         query = (
-            "SELECT number, route_id, generation_id FROM exchange WHERE created_at >= ? AND generation_id IS NOT NULL"
-            " AND cost_usd IS NULL AND state IN ('stored', 'unknown') ORDER BY number"
+            "SELECT number, route_id, generation_id, created_at FROM exchange WHERE created_at >= ?"
+            " AND generation_id IS NOT NULL AND cost_usd IS NULL AND state IN ('stored', 'unknown')"
+            " ORDER BY number DESC LIMIT 200"
         )
         return tuple(Unsettled(*row) for row in await self._database.rows(query, since))
 

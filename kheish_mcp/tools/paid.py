@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 G = TypeVar("G", Generation, Transcript, Reply)
 R = TypeVar("R", Generation, Reply)
-KEEPING_S, READING_S = 30, 90
+KEEPING_S, READING_S = 120, 90
 
 
 async def spend(
@@ -159,7 +159,11 @@ async def keep_paid(
             raise troubles[0]
         await note_kept(call, row, generation.cost_usd, assets)
         return tuple(assets), tuple(f"{trouble.message} {trouble.hint or ''}".strip() for trouble in troubles)
-    raise DataLoss("The result could not be written to the asset store in time.", hint="Look at the disk with doctor.")
+    raise DataLoss(
+        "The result could not be written to the asset store in time.",
+        hint="Look at the disk with doctor.",
+        details={"possibly_billed": True},
+    )
 
 
 async def note_kept(call: Call, row: int, cost_usd: float | None, assets: Sequence[Asset]) -> None:

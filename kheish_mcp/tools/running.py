@@ -40,19 +40,19 @@ async def run_as_job(
     """
     await check_save_as(call, given.save_as)
     arguments = {**given.model_dump(mode="json", exclude_none=True, exclude=set(WISHES)), **(resolved or {})}
-    earlier = await _earlier(call, tool, arguments)
-    joins = earlier is not None and earlier.state == "working"
-    replayed = earlier is not None and not joins
     wishes: JsonObject = {"preview": given.preview, "save_as": given.save_as}
-    job_id = earlier.job_id if earlier is not None else await call.jobs.start_or_join(
-        call.owner, tool, arguments, work, wishes
-    )  # fmt: skip
+    earlier = await _earlier(call, tool, arguments)
+    if earlier is None:
+        job_id, joined = await call.jobs.start_or_join(call.owner, tool, arguments, work, wishes)
+    else:
+        job_id, joined = earlier.job_id, earlier.state == "working"
+    replayed = earlier is not None and not joined
     record = await _attended(call, job_id, call.wait_seconds if given.wait_seconds is None else given.wait_seconds)
     if record.state == "working":
         hint = f"It goes on. Call get_job with job_id {job_id} and wait_seconds to fetch the result."
         return Outcome({"job_id": job_id, "status": "working", "hint": hint}, working=job_id)
     outcome = await _handed_over(call, record, given, replayed=replayed)
-    return with_warnings(outcome, [ALREADY]) if joins else outcome
+    return with_warnings(outcome, [ALREADY]) if joined else outcome
 
 
 async def follow(call: Call, job_id: str, seconds: float) -> JobRecord:
@@ -69,10 +69,14 @@ async def follow(call: Call, job_id: str, seconds: float) -> JobRecord:
 
 
 async def _report(call: Call, job_id: str) -> None:
+    """Tells a caller how its job goes, with how long it has taken; what a model says so far is told as it is."""
     record = await call.jobs.get(job_id, call.owner)
-    if record.state == "working":
-        age = math.floor(time.time() - record.created_at)
-        await call.report(f"{SECONDS.sub('', record.progress) or 'working'}, {age} s")
+    if record.state != "working":
+        return
+    told = SECONDS.sub("", record.progress)
+    is_ours = not told or told.partition(": ")[0] in call.catalog.routes
+    age = math.floor(time.time() - record.created_at)
+    await call.report(f"{told or 'working'}, {age} s" if is_ours else record.progress)
 
 
 async def shown_of(call: Call, record: JobRecord) -> tuple[Asset, ...]:
