@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import workshop as workshops
+from .workshop import Workshop, node_workshop
 
 SCORES = pytest.StashKey[list[str]]()
 
@@ -21,9 +21,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def workshop() -> workshops.Workshop:
+def workshop() -> Workshop:
     """Node, the TypeScript clients and the conformance suite."""
-    return workshops.opened()
+    return node_workshop()
 
 
 @pytest.fixture

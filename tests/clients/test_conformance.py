@@ -14,7 +14,7 @@ from tests.conftest import CANARY, environment
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.sites import Site, opened_site
 
-from .workshop import Workshop
+from .workshop import Workshop, run
 
 pytestmark = [
     pytest.mark.anyio,
@@ -53,9 +53,8 @@ async def site(state_root: Path, workspace: Path, emulator: OpenRouterEmulator) 
 async def test_every_requirement_is_met(
     workshop: Workshop, site: Site, scores: list[str], tmp_path: Path, revision: str
 ):
-    suite = workshop.modules / SUITE
-    asked = ("server", "--url", f"{site.base}/mcp", "--requirements", revision, "-o", str(tmp_path / "results"))
-    code, told, _ = await workshop.run(suite, *asked)
+    asked = ("server", "--url", f"{site.base}/mcp", "--requirements", revision, "-o", tmp_path / "results")
+    code, told, _ = await run(workshop.node, workshop.modules / SUITE, *asked)
     verdicts = verdicts_of(told)
     required = verdicts.checks.keys() - verdicts.unscored
     passed = sum(passed for passed, _ in verdicts.checks.values())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import environment
+
+from .workshop import python_with
 
 PROBE = Path(__file__).with_name("probe.py")
 # Version to the newest revision that it speaks; 2.x is this environment's own client, see tests/test_stdio_tools.py.
@@ -21,27 +22,9 @@ CLIENTS = {"1.9.4": "2025-03-26", "1.13.1": "2025-06-18", "1.30.0": "2025-11-25"
 WITH = {"1.9.4": ["pydantic<2.12"], "1.13.1": ["pydantic<2.12"]}
 
 
-@pytest.fixture(scope="session", params=CLIENTS)
-def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A version with the Python of an environment that holds it."""
-    version: str = request.param
-    folder = tmp_path_factory.mktemp("client")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    done = subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", f"mcp=={version}", *WITH.get(version, ())],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"mcp {version} could not be installed: {done.stderr.strip().splitlines()[-1:]}")
-    return version, python
-
-
-def test_a_client_of_its_age_lists_calls_and_reads(client: tuple[str, Path], state_root: Path):
-    version, python = client
-    seen = probe(python, state_root)
+@pytest.mark.parametrize("version", CLIENTS)
+def test_a_client_of_its_age_lists_calls_and_reads(version: str, state_root: Path):
+    seen = probe(python_with(f"mcp=={version}", *WITH.get(version, ())), state_root)
     revision = CLIENTS[version]
     assert seen["revision"] == revision
     assert {"generate_image", "edit_image", "generate_audio", "transcribe_audio"} <= set(seen["tools"])

@@ -1,4 +1,4 @@
-"""Node and what runs on it for these tests: installed once, into the user's cache, by npm's own lock."""
+"""What these tests install, once, into the user's cache: Node and what runs on it, Pythons with other packages than ours."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import venv
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,62 +19,90 @@ import platformdirs
 import pytest
 
 MANIFEST = Path(__file__).with_name("node")
+LOCKED = (MANIFEST / "package.json", MANIFEST / "package-lock.json")
+QUIET = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 NODE_VERSION = "24.11.1"
 OLDEST_NODE = 22  # what the conformance suite needs
 DEADLINE_S = 240
-ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """A Node that is new enough, and the folder of modules that it finds."""
+    """A Node that is new enough, and the folder of modules that its scripts find."""
 
     node: Path
     modules: Path
 
-    async def run(self, script: Path, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-        """Runs a script to its end; its exit code, what it printed, and what it said on stderr."""
-        with anyio.fail_after(DEADLINE_S):
-            done = await anyio.run_process([str(self.node), str(script), *arguments], check=False, env=env)
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+async def run(*command: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Runs a command to its end; its exit code, what it printed, and what it said on stderr."""
+    with anyio.fail_after(DEADLINE_S):
+        done = await anyio.run_process([str(word) for word in command], check=False, env=env)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def opened() -> Workshop:
+def node_workshop() -> Workshop:
     """The workshop, made where there is none yet; without Node or npm the tests that need it are skipped."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         pytest.skip("Node and npm are missing: no TypeScript client and no conformance suite can run.")
-    modules = installed(npm, "clients", ["ci"], (MANIFEST / "package.json", MANIFEST / "package-lock.json"))
+    modules = kept("clients", npm_of(npm, "ci"), *(path.read_text() for path in LOCKED)) / "node_modules"
     if version_of(node) < OLDEST_NODE:
         package = node_package()
-        binary = installed(npm, f"{package}-{NODE_VERSION}", ["install", "--no-save", f"{package}@{NODE_VERSION}"])
-        node = str(binary / package / "bin" / "node")
+        held = kept(package, npm_of(npm, "install", "--no-save", f"{package}@{NODE_VERSION}"), NODE_VERSION)
+        node = str(held / "node_modules" / package / "bin" / "node")
     return Workshop(Path(node), modules)
 
 
-def installed(npm: str, name: str, command: Sequence[str], manifest: Sequence[Path] = ()) -> Path:
-    """The modules that an npm command installs, kept by what the command and the manifest say."""
-    said = "\0".join([*command, *(path.read_text() for path in manifest)])
-    kept = platformdirs.user_cache_path("kheish-mcp-tests") / f"{name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, ignore_cleanup_errors=True) as made:
-            for path in manifest:
-                shutil.copy(path, made)
-            quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-            done = subprocess.run([npm, *command, *quiet], cwd=made, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"npm could not install {name}: {done.stderr.strip().splitlines()[:1]}")
-            moved(Path(made), kept)
-    return kept / "node_modules"
+def python_with(*requirements: str) -> Path:
+    """The Python of a virtual environment that holds these requirements."""
+    name = requirements[0].replace("==", "-")
+    return kept(name, lambda place: made_python(place, requirements), sys.version, *requirements) / "bin" / "python"
 
 
-def moved(made: Path, kept: Path) -> None:
-    """What was made has its name; another process may have been faster, which is as well."""
+def kept(name: str, make: Callable[[Path], object], *said: str) -> Path:
+    """A folder of the user's cache that `make` fills where it is not there yet, for exactly what is said."""
+    digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:12]
+    place = platformdirs.user_cache_path("kheish-mcp-tests") / f"{name}-{digest}"
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as made:
+            make(Path(made))
+            moved(Path(made), place)
+    return place
+
+
+def moved(made: Path, place: Path) -> None:
+    """What was made gets its name; another process may have been faster, which is as well."""
     try:
-        made.rename(kept)
+        made.rename(place)
     except OSError:
-        assert kept.exists()
+        assert place.exists()
+
+
+def npm_of(npm: str, *arguments: str) -> Callable[[Path], None]:
+    """An npm command with the locked manifest beside it; the lock's hashes are what is trusted."""
+
+    def make(place: Path) -> None:
+        for path in LOCKED if arguments[0] == "ci" else ():
+            shutil.copy(path, place)
+        installed([npm, *arguments, *QUIET], place)
+
+    return make
+
+
+def made_python(place: Path, requirements: Sequence[str]) -> None:
+    """A virtual environment; it works in another place too, but for the scripts in its `bin`."""
+    venv.create(place, with_pip=True)
+    installed([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements], place)
+
+
+def installed(command: Sequence[str], place: Path) -> None:
+    """Runs an installer; where it fails, the tests that need it are skipped and its word is shown."""
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"{' '.join(command[1:5])} failed: {done.stderr.strip().splitlines()[-1:]}")
 
 
 def version_of(node: str) -> int:
@@ -83,6 +113,6 @@ def version_of(node: str) -> int:
 
 def node_package() -> str:
     """The npm package that holds Node itself for this machine."""
-    system, machine = os.uname().sysname.lower(), ARCHITECTURES.get(platform.machine().lower(), platform.machine())
+    system, machine = os.uname().sysname.lower(), platform.machine().lower()
     prefix = "node-bin" if (system, machine) == ("darwin", "arm64") else "node"
-    return f"{prefix}-{system}-{machine}"
+    return f"{prefix}-{system}-{ARCHITECTURES.get(machine, machine)}"
