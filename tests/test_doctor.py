@@ -113,11 +113,13 @@ def test_a_state_root_that_is_a_file_is_an_error(doctor: Doctor, state_root: Pat
     assert (code, found["state_root"]["state"]) == (1, "error")
 
 
-@pytest.mark.parametrize(("free", "state"), [(checks.LEAST - 1, "error"), (checks.LITTLE - 1, "warning")])
-def test_a_full_disk_is_seen(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, free: int, state: str):
-    usage = checks.shutil.disk_usage("/")
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage._replace(free=free))
-    assert doctor()[1]["disk"]["state"] == state
+@pytest.mark.parametrize(("free", "state"), [
+    (0, "error"), (checks.LEAST - 1, "error"), (checks.LEAST, "warning"), (checks.LITTLE - 1, "warning"),
+    (checks.LITTLE, "ok"),
+])  # fmt: skip
+def test_a_full_disk_is_seen_before_it_hurts(free: int, state: str):
+    found = checks.disk(free)
+    assert (found.state, found.fix is None) == (state, state == "ok")
 
 
 def test_a_damaged_database_is_found_with_the_way_out(doctor: Doctor, state_root: Path):
@@ -210,11 +212,12 @@ def test_a_key_in_routes_toml_works_and_is_warned_of(doctor: Doctor, routes: Cal
     assert "sk-or-v1-inline" not in json.dumps(found)
 
 
-def test_what_is_not_installed_is_named_with_how_to_install_it(doctor: Doctor, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(checks, "find_spec", lambda name: None if name == "pocketsphinx" else object())
-    found = doctor()[1]["local_extra"]
-    assert (found["state"], found["fix"]) == ("warning", "pip install 'kheish-mcp[local]'")
-    assert "pocketsphinx" in found["message"]
+def test_what_is_not_installed_is_named_with_how_to_install_it():
+    found = checks.local_extra(["pocketsphinx"], is_used=True)
+    assert (found.state, found.fix) == ("warning", "pip install 'kheish-mcp[local]'")
+    assert "pocketsphinx" in found.message
+    assert checks.local_extra(["pocketsphinx"], is_used=False).state == "ok"
+    assert checks.local_extra([], is_used=True).state == "ok"
 
 
 @pytest.mark.parametrize(("make", "state"), [(False, "error"), (True, "ok")])

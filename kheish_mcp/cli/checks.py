@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,14 +52,18 @@ def folders(settings: Settings) -> Iterator[Check]:
     """The state root, the disk under it, and the workspace."""
     root = settings.state_root
     yield _state_root(root)
-    free = shutil.disk_usage(_nearest(root)).free
-    state: State = "error" if free < LEAST else "warning" if free < LITTLE else "ok"
-    yield Check("disk", state, f"{free >> 20:,} MiB are free.", "Free some space." if state != "ok" else None)
+    yield disk(shutil.disk_usage(_nearest(root)).free)
     yield _workspace(settings.workspace_root)
     aside = sum(1 for path in (root / "quarantine").glob("*.bin"))
     told = f"{aside} piece(s) of media that could not be used are set aside in {root / 'quarantine'}."
     look = "Look at the .json beside each, then delete both."
     yield Check("quarantine", "warning", told, look) if aside else Check("quarantine", "ok", "Nothing is set aside.")
+
+
+def disk(free: int) -> Check:
+    """So many bytes are free."""
+    state: State = "error" if free < LEAST else "warning" if free < LITTLE else "ok"
+    return Check("disk", state, f"{free >> 20:,} MiB are free.", "Free some space." if state != "ok" else None)
 
 
 def _state_root(root: Path) -> Check:
@@ -153,7 +157,8 @@ def routes(settings: Settings, inventory: Inventory) -> Iterator[Check]:
         yield Check(
             "providers", "warning", "No route leads to a provider, so nothing is generated from words.", GET_KEY
         )
-    yield _local_extra(any(offer.driver_name == "local" for offer in inventory.catalog.offers))
+    missing = sorted({name for names in NEEDS.values() for name in names if find_spec(name) is None})
+    yield local_extra(missing, is_used=any(offer.driver_name == "local" for offer in inventory.catalog.offers))
 
 
 def _route(offer: Offer, route: Route, catalog: Catalog) -> Check:
@@ -176,8 +181,8 @@ def _inline(route: Route) -> Iterator[Check]:
         yield Check(f"route.{route.route_id}.key", "warning", "Its key stands in routes.toml in plain text.", fix)
 
 
-def _local_extra(is_used: bool) -> Check:
-    missing = sorted({name for names in NEEDS.values() for name in names if find_spec(name) is None})
+def local_extra(missing: Sequence[str], *, is_used: bool) -> Check:
+    """The packages of the local route that are not installed."""
     if not missing:
         return Check("local_extra", "ok", "It is installed.")
     told = f"It is not installed ({', '.join(missing)} missing)."
