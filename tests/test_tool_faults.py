@@ -29,7 +29,6 @@ from tests import samples
 from tests.clocks import Clockwork
 from tests.conftest import CANARY, environment
 from tests.emulators.openrouter import OpenRouterEmulator
-from tests.emulators.provider import faults
 from tests.hosts import client_of, daemon_of, result_object
 from tests.test_fault_table import CAME, HEARING, IMAGES, LOST, SHORT, SOON, SPEECH, TABLE, TALK, Row, is_over
 
