@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import wave
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,8 @@ from kheish_mcp.formats.joining import join
 from kheish_mcp.formats.mp3 import frames
 from kheish_mcp.formats.wav import unwrap
 from kheish_mcp.media import Media, Pcm
+from tests.conftest import environment
+from tests.hosts import refused, stdio_client
 from tests.samples import WHOLE, sound, wav
 
 
@@ -69,6 +73,32 @@ def test_no_frame_of_a_later_piece_looks_back_into_an_earlier_one():
         assert side >> 16 - bits == 0
 
 
+@pytest.mark.parametrize("media_type", ["audio/opus", "audio/ogg"])
+def test_ogg_files_become_links_of_a_chain_each_with_its_own_number(media_type: str):
+    pieces = [Media(sound("opus.opus"), media_type), Media(sound("opus.opus"), media_type)]
+    joined = join(pieces)
+    assert recognise(joined).duration_s == 0.6
+    assert len(joined.data) == 2 * len(pieces[0].data)
+    apart, together = pages(pieces[0].data), pages(joined.data)
+    assert [page for _, page in together] == 2 * [page for _, page in apart]
+    assert [serial for serial, _ in together] == len(apart) * [b"\1\0\0\0"] + len(apart) * [b"\2\0\0\0"]
+
+
+def pages(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Each page of an Ogg as its stream's number and the rest of it, without the checksum."""
+    starts = [place for place in range(len(data)) if data.startswith(b"OggS\0", place)]
+    whole = [data[start:stop] for start, stop in itertools.pairwise([*starts, len(data)])]
+    return [(page[14:18], page[:14] + page[18:22] + page[26:]) for page in whole]
+
+
+@pytest.mark.anyio
+async def test_a_long_text_in_a_format_that_cannot_be_joined_is_refused_before_it_is_spoken(state_root: Path):
+    async with stdio_client(environment(state_root)) as client:
+        error = await refused(client, "generate_audio", input="Wait. " * 1000, format="flac")
+    assert error["message"] == "A text of 2 parts cannot be joined as flac."
+    assert error["hint"] == "Ask for wav, mp3 or opus."
+
+
 def test_one_piece_is_left_as_it_is():
     piece = Media(sound("opus.opus"), "audio/opus")
     assert join([piece]) is piece
@@ -81,6 +111,7 @@ def test_one_piece_is_left_as_it_is():
         (wavs(b"\1\2\3\4") + wavs(b"\1\2\3\4", channels=2), "differ in rate"),
         ([WHOLE["audio/mpeg"], Media(sound("lame_stereo.mp3"), "audio/mpeg")], "differ in rate"),
         ([WHOLE["audio/wav"], WHOLE["audio/mpeg"]], "cannot be joined"),
+        ([WHOLE["audio/ogg"], Media(sound("vorbis.ogg")[:-5], "audio/ogg")], "cut short"),
         ([WHOLE["audio/flac"]] * 2, "audio/flac cannot be joined"),
         (
             [Media(b"\1\2", "audio/pcm", "", Pcm(8000)), Media(b"\1\2", "audio/pcm", "", Pcm(16_000))],

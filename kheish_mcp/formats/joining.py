@@ -8,6 +8,7 @@ from typing import Final
 from ..errors import MediaRejected
 from ..media import Media
 from .mp3 import Frame, frames
+from .ogg import chained
 from .wav import unwrap, wrap
 
 
@@ -46,4 +47,8 @@ JOINERS: Final[dict[str, Callable[[Sequence[bytes]], bytes]]] = {
     "audio/pcm": b"".join,
     "audio/wav": _wav,
     "audio/mpeg": _mp3,
+    "audio/opus": chained,
+    "audio/ogg": chained,
 }
+# Frames of FLAC carry their numbers and checksums, and the head a digest of all samples: joined, each would be wrong.
+APART: Final = frozenset({"flac"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import MediaRejected
@@ -13,14 +13,16 @@ from .base import Format, broken, renamed
 
 HEAD = struct.Struct("<4sBBqIIIB")
 FIRST, LAST = 2, 4
+SERIAL, SEAL = 14, 22
 OPUS_RATE = 48_000
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: its flags, the last sample that ends on it (-1: none), whose stream it is of, and where its body lies."""
+    """One page: where it lies, its flags, the last sample that ends on it (-1: none), its stream, where its body lies."""
 
+    head: int
     flags: int
     granule: int
     serial: int
@@ -71,16 +73,35 @@ def _pages(data: bytes) -> Iterator[Page]:
         end = start + sum(data[place + HEAD.size : start])
         if mark != b"OggS" or version or end > len(data):
             raise broken("Ogg", "a page is cut short")
-        if _checksum(data[place : place + 22] + bytes(4) + data[place + 26 : end]) != crc:
+        if _checksum(_unsealed(data, place, end)) != crc:
             raise broken("Ogg", "a checksum does not match")
-        yield Page(flags, granule, serial, start, end)
+        yield Page(place, flags, granule, serial, start, end)
         place = end
+
+
+def _unsealed(data: bytes, start: int, end: int) -> bytes:
+    """A page with zeros in place of its checksum, as the checksum is made of it."""
+    return data[start : start + SEAL] + bytes(4) + data[start + SEAL + 4 : end]
 
 
 def _checksum(page: bytes) -> int:
     """Ogg's CRC-32 runs from the highest bit; zlib's from the lowest, so bits go in and come out mirrored."""
     mirrored = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(MIRRORED), "big")
+
+
+def chained(pieces: Sequence[bytes]) -> bytes:
+    """One file of whole ones, played one after the other: each stream gets a number of its own (RFC 3533, chaining)."""
+    serials: dict[tuple[int, int], int] = {}
+    made: list[bytes] = []
+    for number, data in enumerate(pieces):
+        for page in _pages(data):
+            serial = serials.setdefault((number, page.serial), len(serials) + 1)
+            bare = bytearray(_unsealed(data, page.head, page.end))
+            bare[SERIAL : SERIAL + 4] = serial.to_bytes(4, "little")
+            bare[SEAL : SEAL + 4] = _checksum(bytes(bare)).to_bytes(4, "little")
+            made.append(bytes(bare))
+    return b"".join(made)
 
 
 def inspect(media: Media) -> Facts:

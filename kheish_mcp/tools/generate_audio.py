@@ -10,7 +10,7 @@ from pydantic import Field
 from ..capabilities import AudioFormat, AudioGeneration, Exchange, Generation, SpeechRequest
 from ..catalog import Backend
 from ..errors import InvalidArgument, JsonObject, KheishError
-from ..formats.joining import join
+from ..formats.joining import APART, join
 from ..sentences import split_speech
 from ..stores.assets import Asset
 from ..stores.jobs import Job
@@ -71,6 +71,10 @@ class _Speech:
 async def _spoken(call: Call, job: Job, backend: Backend[AudioGeneration], request: SpeechRequest) -> _Speech:
     """Speaks part by part; when a later part fails, what was spoken so far is delivered with a warning."""
     texts = split_speech(request.text, backend.driver.longest_speech(backend.model))
+    if len(texts) > 1 and request.format in APART:
+        raise InvalidArgument(
+            f"A text of {len(texts)} parts cannot be joined as {request.format}.", hint="Ask for wav, mp3 or opus."
+        )
     wanted = [replace(request, text=text) for text in texts]
     rows = await plan(call, job, backend, AudioGeneration.flag, wanted)
     parts: list[_Part] = []
