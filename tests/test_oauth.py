@@ -36,11 +36,18 @@ RSA_KEY, EC_KEY, ED_KEY = (
 STRANGER = SigningKey.make("b", "ES256")
 
 
-@pytest.fixture
-def issuer() -> Iterator[IssuerEmulator]:
+@pytest.fixture(scope="module")
+def running() -> Iterator[IssuerEmulator]:
     """An issuer with a key of each kind."""
-    with IssuerEmulator(RSA_KEY, EC_KEY, ED_KEY) as running:
-        yield running
+    with IssuerEmulator(RSA_KEY, EC_KEY, ED_KEY) as issuer:
+        yield issuer
+
+
+@pytest.fixture
+def issuer(running: IssuerEmulator) -> IssuerEmulator:
+    """The issuer as it was to begin with, whatever a test before has told it."""
+    running.reset()
+    return running
 
 
 @pytest.fixture

@@ -96,10 +96,20 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Worl
             yield World(site, emulator, victim)
 
 
+@pytest.fixture(scope="module")
+async def bystander(world: World) -> Party:
+    """Somebody else, who makes nothing more than one picture."""
+    return await newcomer(world, "bystander")
+
+
 @pytest.fixture
 async def intruder(world: World, request: pytest.FixtureRequest) -> Party:
-    """Somebody else, new for each test, with one picture of its own."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[-60:].strip("-")
+    """Somebody else, new for each test, with one picture to begin with."""
+    return await newcomer(world, re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[-60:].strip("-"))
+
+
+async def newcomer(world: World, name: str) -> Party:
+    """A new principal with one picture."""
     token = (await world.site.tokens.create(name, "generate"))[1].reveal()
     async with world.site.client(token=token) as client:
         own = await call(client, "generate_image", prompt=f"mine {name}")
@@ -151,20 +161,20 @@ def alike(answer: str, handle: str) -> str:
 
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_foreign_handle_and_an_unknown_one_look_the_same_to_every_tool(
-    world: World, intruder: Party, mode: str
+    world: World, bystander: Party, mode: str
 ):
     victim = world.victim
     paid, kinds = world.paid, ((ASSET_WAYS, victim.assets, ASSET), (JOB_WAYS, victim.jobs, JOB))
-    async with world.site.client("streamable", mode, intruder.token) as client:
+    async with world.site.client("streamable", mode, bystander.token) as client:
         for ways, handles, unknown in kinds:
             for (tool, argument), way in ways.items():
-                strange = await answer_to(client, tool, way(unknown, intruder.assets[0]))
+                strange = await answer_to(client, tool, way(unknown, bystander.assets[0]))
                 assert '"not_found' in strange.replace("\\", ""), (tool, argument, strange)
                 for handle in handles:
-                    foreign = await answer_to(client, tool, way(handle, intruder.assets[0]))
+                    foreign = await answer_to(client, tool, way(handle, bystander.assets[0]))
                     assert alike(foreign, handle) == alike(strange, unknown), (tool, argument)
                 if ways is ASSET_WAYS:
-                    by_uri = await answer_to(client, tool, way(f"asset://{handles[0]}", intruder.assets[0]))
+                    by_uri = await answer_to(client, tool, way(f"asset://{handles[0]}", bystander.assets[0]))
                     assert "secret" not in by_uri
                     assert json.loads(by_uri)[0] is True
     assert world.paid == paid  # refused before anybody was asked
@@ -173,10 +183,10 @@ async def test_a_foreign_handle_and_an_unknown_one_look_the_same_to_every_tool(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_foreign_resource_and_an_unknown_one_look_the_same(
-    world: World, intruder: Party, transport: str, mode: str
+    world: World, bystander: Party, transport: str, mode: str
 ):
     victim = world.victim
-    async with world.site.client(transport, mode, intruder.token) as client:
+    async with world.site.client(transport, mode, bystander.token) as client:
         for view in VIEWS:
             strange = await said_of(client, f"asset://{ASSET}{view}")
             assert "not_found" in strange
@@ -192,9 +202,9 @@ async def test_a_foreign_resource_and_an_unknown_one_look_the_same(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("mode", ERAS)
-async def test_no_list_tells_of_the_other(world: World, intruder: Party, transport: str, mode: str):
+async def test_no_list_tells_of_the_other(world: World, bystander: Party, transport: str, mode: str):
     victim = world.victim
-    async with world.site.client(transport, mode, intruder.token) as client:
+    async with world.site.client(transport, mode, bystander.token) as client:
         listed = (await client.list_resources()).model_dump_json()
         reference = t.ResourceTemplateReference(type="ref/resource", uri="asset://{asset_id}")
         completed = [
@@ -209,7 +219,7 @@ async def test_no_list_tells_of_the_other(world: World, intruder: Party, transpo
         costs = json.loads((await client.read_resource("kheish://costs")).contents[0].text)
         models = await answer_to(client, "list_models", {})
     seen = "".join([listed, *completed, models])
-    assert intruder.assets[0] in listed
+    assert bystander.assets[0] in listed
     assert not [handle for handle in (*victim.assets, *victim.jobs, SESSION) if handle in seen]
     assert "secret" not in seen
     assert costs["calls"] == 1  # its own picture
@@ -254,20 +264,20 @@ async def asked_of(token: str, world: World, method: str, task_id: str) -> tuple
 
 
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
-async def test_a_foreign_task_and_an_unknown_one_look_the_same(world: World, intruder: Party, method: str):
-    strange = await asked_of(intruder.token, world, method, JOB)
+async def test_a_foreign_task_and_an_unknown_one_look_the_same(world: World, bystander: Party, method: str):
+    strange = await asked_of(bystander.token, world, method, JOB)
     assert strange[1]["error"]["code"] == -32602
     for job in world.victim.jobs:
-        assert await asked_of(intruder.token, world, method, job) == strange
+        assert await asked_of(bystander.token, world, method, job) == strange
         assert "error" not in (await asked_of(world.victim.token, world, method, job))[1]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-3"}, {"If-None-Match": "*"}])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_foreign_download_and_an_unknown_one_look_the_same(
-    world: World, intruder: Party, method: str, headers: dict[str, str]
+    world: World, bystander: Party, method: str, headers: dict[str, str]
 ):
-    async with world.site.http(intruder.token) as http:
+    async with world.site.http(bystander.token) as http:
         strange = await http.request(method, f"/assets/{ASSET}", headers=headers)
         assert strange.status_code == 404
         for handle in world.victim.assets:

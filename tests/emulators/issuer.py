@@ -52,19 +52,21 @@ class IssuerEmulator:
     """
 
     def __init__(self, *keys: SigningKey, path: str = "") -> None:
-        self.keys = list(keys)
+        self._given = keys
+        self._path = path
         self._socket = listen()
         self.origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.issuer = self.origin + path
-        self.asked: list[str] = []
-        self.documents: dict[str, Any] = {
-            f"/.well-known/oauth-authorization-server{path}": {
-                "issuer": self.issuer,
-                "jwks_uri": f"{self.origin}/keys",
-            },
-        }
-        self.is_down = False
+        self.reset()
         self._serving = Serving((self._answer, self._socket))
+
+    def reset(self) -> None:
+        """As it was to begin with."""
+        self.keys = list(self._given)
+        self.asked: list[str] = []
+        self.is_down = False
+        metadata = {"issuer": self.issuer, "jwks_uri": f"{self.origin}/keys"}
+        self.documents: dict[str, Any] = {f"/.well-known/oauth-authorization-server{self._path}": metadata}
 
     def __enter__(self) -> IssuerEmulator:
         self._serving.start()
