@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from kheish_mcp.cli import run
-from kheish_mcp.cli.conversing import Asked, conversed, printable
+from kheish_mcp.cli.conversing import Asked, conversed
 from kheish_mcp.cli.drawing import CHUNK, drawer_of, iterm, kitty
-from kheish_mcp.cli.frame import awaited
+from kheish_mcp.cli.frame import awaited, printable
 from kheish_mcp.secret import Secret
 from kheish_mcp.settings import Settings
 from tests.conftest import CANARY, environment, kheish
@@ -312,6 +312,16 @@ def test_what_a_model_says_does_not_steer_the_terminal(shell: Shell, emulator: O
     assert printable("a\x1b[31mb\tc\nd\x07\u202ee") == "a[31mb\tc\nde"
     emulator.say("\x1b]0;owned\x07 Hello.")
     assert "\x1b" not in shell.run("sessions", "input", "demo", "Hello.", output="pretty")[1]
+
+
+def test_what_a_session_has_kept_does_not_steer_it_either(shell: Shell, emulator: OpenRouterEmulator):
+    steering = "\x1b]0;owned\x07 \x9b2J \u202e"
+    emulator.say(Turn(calls=(Call("emit_output", {"content": steering}),)), steering)
+    shell.ask("Hello.")
+    pretty, program = (shell.run("sessions", "get", "demo", output=output)[1] for output in ("pretty", "json"))
+    assert pretty.count("]0;owned") == 2
+    assert not {"\x1b", "\x9b", "\x07", "\u202e"} & {*pretty, *program}
+    assert json.loads(program)["entries"][-1]["text"] == steering
 
 
 def test_a_published_picture_is_drawn_where_the_terminal_can(

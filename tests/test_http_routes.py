@@ -204,5 +204,5 @@ def test_connections_leave_room_for_other_files(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("resource.getrlimit", lambda _: limit[-1])
     monkeypatch.setattr("resource.setrlimit", lambda _, both: limit.append(both))
     assert allow_connections(Limits(connections=100)).connections == 100
-    assert limit[-1] == (100 + OTHER_FILES, 1000)
-    assert allow_connections(Limits(connections=5000)).connections == 1000 - OTHER_FILES
+    assert limit[-1] == (200 + OTHER_FILES, 1000)
+    assert allow_connections(Limits(connections=5000)).connections == (1000 - OTHER_FILES) // 2

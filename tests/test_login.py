@@ -218,7 +218,7 @@ async def test_what_speaks_no_http_keeps_nobody_waiting():
         port = urlsplit(callback.url).port or 0
         half = await anyio.connect_tcp("localhost", port)
         await half.send(b"GET /callback")
-        for noise in (b"\xff" * 20_000, b"\r\n\r\n", b"GET\r\n\r\n"):
+        for noise in (b"\xff" * 20_000, b"\r\n\r\n", b"GET\r\n\r\n", b"GET //[ HTTP/1.1\r\n\r\n"):
             async with await anyio.connect_tcp("localhost", port) as stream:
                 await stream.send(noise)
         assert (await browser.get(f"{callback.url}&code=good")).status_code == 200

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -29,10 +29,10 @@ DEADLINE_S = 20
 
 @contextmanager
 def serving(
-    env: dict[str, str], *options: str, bind: str = "127.0.0.1:0"
+    env: dict[str, str], *options: str, bind: str = "127.0.0.1:0", prefix: Sequence[str] = ()
 ) -> Generator[tuple[str, subprocess.Popen[str]]]:
-    """A running daemon: the base of its URLs, as it announced them, and its process."""
-    command = [sys.executable, "-m", "kheish_mcp", "serve", "--bind", bind, *options]
+    """A running daemon: the base of its URLs, as it announced them, and its process; `prefix` starts the program."""
+    command = [*prefix, sys.executable, "-m", "kheish_mcp", "serve", "--bind", bind, *options]
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -75,6 +75,23 @@ async def test_a_second_signal_does_not_wait_for_paid_calls(state_root: Path, em
         assert "finishing 1 paid call" in process.stderr.readline()
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(DEADLINE_S) == 0
+
+
+def test_a_storm_of_connections_neither_takes_all_files_nor_floods_the_log(state_root: Path):
+    few = ("sh", "-c", 'ulimit -n 300 && exec "$0" "$@"')
+    with serving(environment(state_root), prefix=few) as (base, process), ExitStack() as storm:
+        port = httpx2.URL(base).port or 0
+        for _ in range(400):
+            opened = storm.enter_context(socket.socket())
+            opened.setblocking(False)
+            opened.connect_ex(("127.0.0.1", port))
+        assert httpx2.get(f"{base}/healthz", trust_env=False).status_code == 503
+        storm.close()
+        with httpx2.Client(trust_env=False) as http:
+            tries = (http.get(f"{base}/healthz").status_code for _ in range(1000))
+            assert 200 in tries
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.communicate(timeout=DEADLINE_S) == ("", "")
 
 
 @pytest.fixture

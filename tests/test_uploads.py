@@ -249,6 +249,11 @@ def test_no_form_breaks_the_reader(body: bytes):
         pass
 
 
+def test_a_form_of_countless_parts_is_refused_before_they_are_read():
+    with pytest.raises(InvalidArgument, match="parts"):
+        Form("multipart/form-data; boundary=b").take(b"--b\r\na: 1\r\n\r\nx\r\n" * 65)
+
+
 def test_a_form_with_two_files_is_refused():
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n'
     with pytest.raises(InvalidArgument):

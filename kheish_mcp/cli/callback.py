@@ -68,7 +68,10 @@ class Callback:
     def _answer(self, line: str) -> tuple[str, str]:
         """The status and the page for a request line; the code or a no is taken from it where its state is ours."""
         method, _, rest = line.partition(" ")
-        target = urlsplit(rest.rpartition(" ")[0])
+        try:
+            target = urlsplit(rest.rpartition(" ")[0])
+        except ValueError:  # half of an IPv6 address
+            return "404 Not Found", LOST
         query = {name: values[0] for name, values in parse_qs(target.query).items()}
         is_ours = hmac.compare_digest(query.get("state", "").encode(), self._state.encode())
         if (method, target.path) != ("GET", "/callback") or not is_ours or self._came.is_set():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,13 +22,13 @@ from ..tools.attachments import seeing
 from ..tools.base import Call, Parts, Question, Witness
 from .assets import OWNER, read_file
 from .drawing import LARGEST_PX, Drawer
+from .frame import printable
 
 if TYPE_CHECKING:
     from ..stores.assets import Asset
     from ..stores.jobs import Job
 
 TOOL: Final = "sessions_input"
-KEPT: Final = "\n\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,6 @@ class Asked:
     model: str | None
     attached: tuple[str, ...]
     tools: bool
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal would obey."""
-    return "".join(each for each in text if each in KEPT or unicodedata.category(each)[0] != "C")
 
 
 def _say(text: str, *, end: str = "\n", file: TextIO | None = None) -> None:

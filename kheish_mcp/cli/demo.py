@@ -17,7 +17,7 @@ import typer
 
 from ..errors import Json, JsonObject, KheishError, Unavailable, UsageError, from_json
 from ..settings import Settings, environment
-from .frame import EXIT_CODES, Frame, command_group, tell
+from .frame import EXIT_CODES, Frame, command_group, printable, tell
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -67,7 +67,7 @@ def demo(
     frame: Frame = ctx.obj
     if frame.offline and provider != "local":
         raise UsageError("--offline forbids any route but local", hint="Leave --provider out.")
-    walk = Walk(provider, show=lambda step: None if frame.as_json else print(step, flush=True))
+    walk = Walk(provider, show=lambda step: None if frame.as_json else print(printable(str(step)), flush=True))
     settings = frame.settings()
     anyio.run(walk.whole, settings)
     if frame.as_json:

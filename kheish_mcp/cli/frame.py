@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..errors import Code, FailedPrecondition, Json, KheishError, UsageError
+from ..errors import Code, FailedPrecondition, Json, JsonObject, KheishError, UsageError
 from ..settings import Settings, environment
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ EXIT_CODES: Final = {
 FLAGS: Final = {"--offline": "offline", "--help": "help", "-h": "help"}
 VALUED: Final = {"--output": "output", "--state-root": "state_root", "--log-level": "log_level"}
 GLOBAL: Final = (*VALUED, *FLAGS)
+KEPT: Final = "\n\t"
 ALLOWED: Final = {"output": ("pretty", "json"), "log_level": ("debug", "info", "warning", "error")}
 
 
@@ -71,7 +73,18 @@ class Frame:
 
     def give(self, data: Json, pretty: str) -> None:
         """Prints data: as JSON, or as the text for people."""
-        print(json.dumps(data, ensure_ascii=False) if self.as_json else pretty)
+        print(written(data) if self.as_json else printable(pretty))
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: a model, a provider or a stranger may have written it."""
+    return "".join(each for each in text if each in KEPT or unicodedata.category(each)[0] != "C")
+
+
+def written(data: Json) -> str:
+    """JSON on one line; what a terminal would obey, or could not write, stands in it as an escape."""
+    text = json.dumps(data, ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def hoisted(arguments: Iterable[str]) -> tuple[Frame, list[str]]:
@@ -125,12 +138,12 @@ def command_group(caption: str | None) -> typer.Typer:
 def tell(error: KheishError, frame: Frame) -> int:
     """Puts a failure on stderr, for people in two lines, for programs as one JSON object; gives the exit code."""
     if frame.output == "json":
-        shown = {"code": error.code.value, "message": error.message, "hint": error.hint}
-        print(json.dumps({"error": shown}, ensure_ascii=False), file=sys.stderr)
+        shown: JsonObject = {"code": error.code.value, "message": error.message, "hint": error.hint}
+        print(written({"error": shown}), file=sys.stderr)
     else:
-        print(f"error: {error.message}", file=sys.stderr)
+        print(f"error: {printable(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(f"hint: {printable(error.hint)}", file=sys.stderr)
     return EXIT_CODES[error.code]
 
 

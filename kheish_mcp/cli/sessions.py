@@ -16,7 +16,7 @@ from ..settings import environment
 from ..stores.database import Database
 from ..stores.policy import Policy
 from ..stores.sessions import SessionStore, session_name
-from .frame import Frame, awaited, command_group, table
+from .frame import Frame, awaited, command_group, printable, table
 from .moments import told
 from .runtime import opened
 
@@ -73,11 +73,11 @@ def _question(text: str | None, *, stdin: bool) -> str:
 def _tell_end(result: dict[str, Any], *, brief: bool) -> None:
     """Warnings and, unless `brief`, who answered for how much, on stderr."""
     for warning in result["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     if brief:
         return
     cost = "cost not known" if result["cost_usd"] is None else f"{result['cost_usd']:.6f} USD"
-    print(f"({result['model']} on route {result['route_id']}, {cost})", file=sys.stderr)
+    print(f"({printable(result['model'])} on route {result['route_id']}, {cost})", file=sys.stderr)
 
 
 @app.command("list")
