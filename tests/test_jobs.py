@@ -276,6 +276,24 @@ async def test_a_cancelled_call_is_not_found_by_the_next_one(state_root: Path):
         assert (await place.jobs.start_or_join(*call, answer))[0] != job_id
 
 
+async def test_a_call_that_is_told_to_stop_is_not_joined_any_more(state_root: Path):
+    gate, call = Gate(), (ME, "generate_image", {})
+
+    async def slow_to_stop(job: Job) -> JsonObject:
+        with anyio.CancelScope(shield=True):
+            return await gate.work(job)
+
+    async with opened(state_root) as place:
+        job_id, _ = await place.jobs.start_or_join(*call, slow_to_stop)
+        await gate.begun.wait()
+        await place.jobs.give_up(job_id, ME)
+        assert await place.jobs.twin(*call) is None
+        other, joined = await place.jobs.start_or_join(*call, answer)
+        assert (other != job_id, joined) == (True, False)
+        gate.go_on.set()
+        assert await place.jobs.wait(job_id, 30)
+
+
 async def test_a_job_that_others_wait_for_is_not_given_up(state_root: Path):
     gate = Gate()
     async with opened(state_root) as place:

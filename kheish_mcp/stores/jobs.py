@@ -148,7 +148,7 @@ class Jobs:
 
         def insert_or_find(connection: Connection) -> str:
             for twin in self._twins(connection, owner, tool, arguments):
-                if twin.state == "working" and self._processes.is_alive(twin.process):
+                if twin.state == "working" and self._goes_on(twin):
                     return twin.job_id
             self._insert(connection, job, arguments)
             return job.job_id
@@ -164,9 +164,19 @@ class Jobs:
         found = await self._database.write(lambda connection: self._twins(connection, owner, tool, arguments))
         for each in found:
             record = await self._find(each.job_id)
-            if record is not None and record.state != "cancelled" and not record.delivered:
+            is_open = record is not None and record.state != "cancelled" and not record.delivered
+            if record is not None and is_open and (record.state != "working" or self._goes_on(record)):
                 return record
         return None
+
+    def _goes_on(self, record: JobRecord) -> bool:
+        """Whether a job under way is one to join: its process lives, and it has not been told to stop."""
+        return self._processes.is_alive(record.process) and not self.is_stopping(record.job_id)
+
+    def is_stopping(self, job_id: str) -> bool:
+        """Whether a job of this process has been told to stop, and has not ended yet."""
+        job = self._running.get(job_id)
+        return job is not None and job.scope.cancel_called
 
     async def wait(self, job_id: str, seconds: float) -> bool:
         """Waits for a job of any process, at most so long; whether it has ended. A waiter that leaves cancels nothing."""

@@ -47,6 +47,8 @@ async def run_as_job(
     else:
         job_id, joined = earlier.job_id, earlier.state == "working"
     replayed = earlier is not None and not joined
+    if joined and await _was_stopped(call, job_id):
+        return await run_as_job(call, tool, given, work, resolved)
     record = await _attended(call, job_id, call.wait_seconds if given.wait_seconds is None else given.wait_seconds)
     if record.state == "working":
         hint = f"It goes on. Call get_job with job_id {job_id} and wait_seconds to fetch the result."
@@ -122,6 +124,12 @@ async def _earlier(call: Call, tool: str, arguments: Mapping[str, Json]) -> JobR
         return twin
     await call.jobs.mark_delivered(twin.job_id)
     return None
+
+
+async def _was_stopped(call: Call, job_id: str) -> bool:
+    """Whether another caller has stopped a job just before this one could join it."""
+    record = await call.jobs.get(job_id, call.owner)
+    return record.state == "cancelled" or call.jobs.is_stopping(job_id)
 
 
 async def _attended(call: Call, job_id: str, seconds: float) -> JobRecord:
