@@ -440,7 +440,7 @@ DATA = box(b"mdat", b"sound")
     ("data", "seconds"),
     [
         (sound("aac.m4a"), 0.3),
-        (sound("fragmented.mp4"), None),
+        (sound("fragmented.mp4"), 0.342667),
         (FTYP + movie(b"soun") + DATA, 2.5),
         (FTYP + DATA + movie(b"soun", b"text"), 2.5),
         (FTYP + movie(b"soun", header=b"\1" + bytes(19) + struct.pack(">IQ", 1000, 2**33)) + DATA, 2**33 / 1000),
@@ -453,6 +453,38 @@ DATA = box(b"mdat", b"sound")
 def test_an_mp4_gives_the_seconds_of_its_header(data: bytes, seconds: float | None):
     facts = facts_of(data)
     assert (facts.media_type, facts.duration_s) == ("audio/mp4", seconds)
+
+
+def fragment(*runs: bytes, begin: bytes = b"", usual: bytes = bytes(8)) -> bytes:
+    """A fragment of runs."""
+    start = box(b"tfdt", begin) if begin else b""
+    return box(b"moof", box(b"traf", box(b"tfhd", usual), start, *[box(b"trun", run) for run in runs]))
+
+
+def fragmented(*fragments: bytes, default: int = 0) -> bytes:
+    """A movie without a length of its own, at 1000 units a second."""
+    head = box(b"mdhd", bytes(12) + struct.pack(">I", 1000) + bytes(8))
+    track = box(b"trak", box(b"mdia", head, box(b"hdlr", bytes(8) + b"soun" + bytes(12))))
+    extends = box(b"mvex", box(b"trex", bytes(12) + struct.pack(">I", default) + bytes(8)))
+    return FTYP + box(b"moov", box(b"mvhd", bytes(20)), track, extends) + b"".join(fragments) + DATA
+
+
+@pytest.mark.parametrize(
+    ("data", "seconds"),
+    [
+        (fragmented(fragment(struct.pack(">II", 0, 5)), fragment(struct.pack(">II", 0, 3)), default=20), 0.16),
+        (fragmented(fragment(struct.pack(">II", 1, 5) + bytes(4), usual=struct.pack(">III", 8, 1, 30))), 0.15),
+        (fragmented(fragment(struct.pack(">IIQI", 8, 1, 0, 7), usual=struct.pack(">IIQII", 0xB, 1, 0, 1, 30))), 0.03),
+        (fragmented(fragment(struct.pack(">6I", 0x305, 2, 0, 0, 40, 9) + struct.pack(">2I", 50, 9))), 0.09),
+        (fragmented(fragment(struct.pack(">II", 0, 5), begin=struct.pack(">II", 0, 900)), default=20), 1.0),
+        (fragmented(fragment(struct.pack(">II", 0, 5), begin=struct.pack(">IQ", 1 << 24, 900)), default=20), 1.0),
+        (fragmented(fragment(struct.pack(">II", 0x100, 2**32 - 1))), None),
+        (fragmented(fragment(b"")), None),
+        (fragmented(), None),
+    ],
+)
+def test_fragments_are_as_long_as_their_samples_together(data: bytes, seconds: float | None):
+    assert facts_of(data).duration_s == seconds
 
 
 @pytest.mark.parametrize(

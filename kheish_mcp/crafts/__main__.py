@@ -42,9 +42,14 @@ def main() -> None:
 
 
 def _leave_the_network() -> None:
-    """Moves to a network of its own with nothing in it, where the system lets a process do so (Linux)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    """Moves to a network of its own with nothing in it, where the system lets a process do so (Linux).
+
+    Root may, and would lose its right to other users' files in a user namespace; anybody else needs one for it.
+    """
+    with suppress(AttributeError):
+        unshare = ctypes.CDLL(None).unshare
+        if unshare(CLONE_NEWNET) and os.geteuid():
+            unshare(CLONE_NEWUSER | CLONE_NEWNET)
 
 
 def _bound_this_job() -> None:

@@ -39,7 +39,7 @@ def _inside(data: bytes, place: int, end: int, *path: bytes) -> Iterator[tuple[i
 
 
 def inspect(media: Media) -> Facts:
-    """Duration where the header says it (a fragmented file's need not); MediaRejected for a video track or no sound."""
+    """Duration as the header says, or its fragments together; MediaRejected for a video track or no sound."""
     data = media.data
     top = {name for name, start, stop in _boxes(data, 0, len(data)) if stop > start}
     if b"moov" not in top or b"mdat" not in top:
@@ -51,7 +51,42 @@ def inspect(media: Media) -> Facts:
     if SOUND not in kinds:
         raise broken("MP4", "it holds no sound")
     headers = [_duration(data[start:stop]) for start, stop in _inside(data, 0, len(data), b"moov", b"mvhd")]
-    return MP4.facts(duration_s=next(iter(headers), None))
+    return MP4.facts(duration_s=next(iter(headers), None) or _in_fragments(data))
+
+
+def _in_fragments(data: bytes) -> float | None:
+    """Seconds up to the end of the last fragment of the first track; None where they do not say how long samples are."""
+    heads = [data[start:stop] for start, stop in _inside(data, 0, len(data), b"moov", b"trak", b"mdia", b"mdhd")]
+    scale = _field(heads[0], 20 if heads[0][:1] == b"\1" else 12) if heads else 0
+    usual = [_field(data[start:stop], 12) for start, stop in _inside(data, 0, len(data), b"moov", b"mvex", b"trex")]
+    units = 0
+    for start, stop in _inside(data, 0, len(data), b"moof", b"traf"):
+        parts = {name: data[first:last] for name, first, last in _boxes(data, start, stop)}
+        begin = parts.get(b"tfdt", b"")
+        came = int.from_bytes(begin[4:12], "big") if begin[:1] == b"\1" else _field(begin, 4) if begin else units
+        units = came + _run(parts.get(b"trun", b""), _usual(parts.get(b"tfhd", b""), usual[0] if usual else 0))
+    return round(units / scale, 6) if scale and units else None
+
+
+def _usual(header: bytes, otherwise: int) -> int:
+    """How long a sample of a fragment is unless it says so itself."""
+    flags = _field(header, 0) & 0xFFFFFF
+    place = 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
+    return _field(header, place) if flags & 8 else otherwise
+
+
+def _run(samples: bytes, usual: int) -> int:
+    """How long the samples of a run are together."""
+    flags, count = _field(samples, 0) & 0xFFFFFF, _field(samples, 4)
+    if not flags & 0x100:
+        return count * usual
+    place = 8 + (4 if flags & 1 else 0) + (4 if flags & 4 else 0)
+    width = 4 * (flags >> 8 & 0xF).bit_count()
+    return sum(_field(samples, start) for start in range(place, min(len(samples), place + count * width), width))
+
+
+def _field(data: bytes, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "big")
 
 
 def _duration(header: bytes) -> float | None:
