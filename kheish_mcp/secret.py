@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
+from weakref import WeakValueDictionary
 
 MASK: Final = "[secret]"
+KEYLIKE: Final = re.compile(
+    r"\bsk-[A-Za-z0-9_-]{8,}|\bkheish_[a-z2-7]{26}_[a-z2-7]{20,}|\bBearer\s+\S{12,}", re.IGNORECASE
+)
 SHORTEST_SCRUBBED: Final = 8
 
 
 class Secret:
     """A secret string; `reveal` is the only way to its value, and the one word to search the code for."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        _living[id(self)] = self
 
     def reveal(self) -> str:
         """The value itself."""
@@ -29,6 +35,15 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
+
+
+_living: Final[WeakValueDictionary[int, Secret]] = WeakValueDictionary()
+
+
+def scrub_all(text: str) -> str:
+    """`text` without any secret that this process holds, and without what looks like one: for logs and tracebacks."""
+    living = [secret for place in _living.valuerefs() if (secret := place()) is not None]
+    return KEYLIKE.sub(MASK, scrub(text, sorted(living, key=lambda secret: -len(secret.reveal()))))
 
 
 def scrub(text: str, secrets: Iterable[Secret]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -20,6 +21,7 @@ Discovery = Literal["best_effort", "required", "disabled"]
 RECORD: Final = "serve.json"
 HERE: Final = ".kheish-daemon-data"
 BIND: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]+)):([0-9]{1,5})")
+SECRET: Final = re.compile(r"(?:^|_)(?:API)?(?:KEYS?|TOKENS?|SECRETS?|PASSWORD|CREDENTIALS?)(?:_|$)", re.IGNORECASE)
 DISCOVERY: Final[dict[str, Discovery]] = {
     "": "best_effort", "best_effort": "best_effort", "best-effort": "best_effort", "on": "best_effort",
     "enabled": "best_effort", "1": "best_effort", "true": "best_effort",
@@ -31,6 +33,20 @@ DISCOVERY: Final[dict[str, Discovery]] = {
 def environment() -> Mapping[str, str]:
     """The process's environment, read here and nowhere else."""
     return dict(os.environ)
+
+
+def withdraw_secrets() -> None:
+    """Takes every variable whose name speaks of a secret out of this process's environment, once settings were read.
+
+    No child inherits them. Their bytes are wiped where they lie: what is only unset stays in /proc/PID/environ.
+    """
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_void_p
+    for name in [name for name in os.environ if SECRET.search(name)]:
+        place = libc.getenv(os.fsencode(name))
+        if place is not None:
+            ctypes.memset(place, 0, len(ctypes.string_at(place)))
+        del os.environ[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,19 @@ def test_a_browser_s_visit_brings_a_key(env: dict[str, str], state_root: Path, e
     assert "authorization" not in emulator.requests[0].headers
 
 
+def test_a_browser_inherits_no_key(env: dict[str, str], tmp_path: Path):
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f"#!/bin/sh\nenv > {seen}\n")
+    browser.chmod(0o700)
+    secret = {"OPENROUTER_API_KEY": CANARY, "MY_TOKEN": CANARY, "KEYRING_PLACE": "kept"}
+    with login({**env, **secret, "BROWSER": str(browser)}) as (program, page):
+        httpx2.get(f"{query_of(page)['callback_url']}&error=denied", trust_env=False)
+        assert ended(program)[0] == 4
+    inherited = seen.read_text()
+    assert "KEYRING_PLACE=kept" in inherited
+    assert CANARY not in inherited
+
+
 def test_without_a_browser_the_code_is_pasted(env: dict[str, str], state_root: Path, emulator: OpenRouterEmulator):
     with login(env, "spare", "--no-browser") as (program, page):
         asked = query_of(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from tests.conftest import CANARY, environment, kheish
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import wire_faults
 from tests.hosts import ERAS, call
-from tests.sites import connected
+from tests.sites import TRANSPORTS, connected
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +93,23 @@ def test_a_storm_of_connections_neither_takes_all_files_nor_floods_the_log(state
             assert 200 in tries
         os.kill(process.pid, signal.SIGTERM)
         assert process.communicate(timeout=DEADLINE_S) == ("", "")
+
+
+async def test_what_a_debugging_daemon_shows_of_itself(state_root: Path, emulator: OpenRouterEmulator):
+    env = environment(state_root, OPENROUTER_API_KEY=CANARY, OPENROUTER_BASE_URL=emulator.base_url, MY_TOKEN=CANARY)
+    with serving(env, "--log-level", "debug") as (base, process):
+        for transport in TRANSPORTS:
+            async with connected(base, transport, "legacy") as client:
+                made = await call(client, "generate_image", prompt="a lighthouse nobody may hear of")
+                assert "signature=" in json.dumps(made)
+        if sys.platform == "linux":
+            shown = Path(f"/proc/{process.pid}")
+            assert CANARY.encode() not in (shown / "environ").read_bytes()
+            assert re.search(r"core file size +0 +0", (shown / "limits").read_text())
+        os.kill(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert (process.returncode, out) == (0, "")
+        assert not [told for told in ("lighthouse", "signature=", CANARY) if told in err]
 
 
 @pytest.fixture

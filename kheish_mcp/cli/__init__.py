@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from .. import __version__
 from ..errors import KheishError, UsageError
-from .frame import GLOBAL, Frame, hoisted, tell
+from ..secret import scrub_all
+from .frame import GLOBAL, Frame, hoisted, printable, tell
 
 COMMANDS: Final = {
     "demo": "The main job end to end, with no key and no network.",
@@ -54,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         if frame.log_level == "debug":
             import traceback
 
-            traceback.print_exc()
+            print(printable(scrub_all(traceback.format_exc())), end="", file=sys.stderr)
         hint = "Run it again with --log-level debug, and report what it prints."
         return tell(KheishError("internal error", hint=hint), frame)
     return code

@@ -21,10 +21,11 @@ from ..drivers.openrouter_keys import SignIn
 from ..errors import DeadlineExceeded, FailedPrecondition, Json, UsageError
 from ..routes import builtin_routes
 from ..secret import Secret
-from ..settings import Settings
+from ..settings import Settings, withdraw_secrets
 from ..stores.auth import AuthStore, Slot
 from ..workers import Workers
 from .callback import Callback
+from .frame import awaited
 from .runtime import opened
 
 WAIT_S: Final = 600.0  # as long as a code lives
@@ -38,11 +39,12 @@ def standing_of(settings: Settings, slot: Slot) -> KeyStanding:
 def signed_in(settings: Settings, *, by_hand: bool) -> Secret:
     """A new key of OpenRouter: through the browser of this machine, or with a code that the user brings."""
     sign_in = SignIn(address_of(settings, "openrouter") or "")
+    withdraw_secrets()  # a browser that is started here may outlive us by days
 
     async def main() -> Secret:
         return await sign_in.key(await (_code_by_hand(sign_in) if by_hand else _code_by_browser(sign_in)))
 
-    return anyio.run(main)
+    return awaited(main)
 
 
 async def _standing_of(settings: Settings, slot: Slot) -> KeyStanding:

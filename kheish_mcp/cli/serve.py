@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import ConfigError
-from ..settings import Address, Settings, record_serve
+from ..settings import Address, Settings, record_serve, withdraw_secrets
 from .frame import Frame, awaited, command_group
+from .seclusion import keep_to_itself, start_logging
 
 if TYPE_CHECKING:
     from ..daemon import Daemon
@@ -48,9 +48,9 @@ def serve(  # noqa: PLR0913 - one parameter for each option
         routes_file=routes_file,
         default_route=default_route,
     )
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    withdraw_secrets()
+    keep_to_itself()
+    start_logging(settings.log_level)
     if transport == "stdio":
         awaited(_over_stdio, settings, strict)
     else:

@@ -23,12 +23,11 @@ from ..errors import (
     Unauthenticated,
     Unavailable,
 )
-from ..secret import Secret, scrub
+from ..secret import KEYLIKE, MASK, Secret, scrub
 
 LONGEST: Final = 500
 MOST_REASONS: Final = 20
 GENERIC: Final = frozenset({"provider returned error", "internal server error", ""})
-KEYLIKE: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|\bBearer\s+\S{12,}", re.IGNORECASE)
 MARKUP: Final = re.compile(r"<(?:!doctype|html|head|body|title)\b", re.IGNORECASE)
 
 PERHAPS_BILLED: Final = "It may have been billed all the same; see `kheish-daemon costs` before asking again."
@@ -228,7 +227,7 @@ def _clean(text: str, secrets: tuple[Secret, ...]) -> str:
     if MARKUP.search(text):
         return ""
     # The cut comes after the secrets are out, so that no half of one is left.
-    masked = KEYLIKE.sub("[secret]", scrub(text, secrets))[: 8 * LONGEST]
+    masked = KEYLIKE.sub(MASK, scrub(text, secrets))[: 8 * LONGEST]
     plain = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in masked)
     return " ".join(plain.split())[:LONGEST]
 
