@@ -20,6 +20,7 @@ from PIL import Image
 
 from kheish_mcp.crafts import CRAFTS, craft
 from kheish_mcp.crafts.check_image import check_image
+from kheish_mcp.crafts.clear_mask import clear_mask
 from kheish_mcp.crafts.edit_image import STEPS, edit_image
 from kheish_mcp.crafts.hear import at_rate, mixed, narrowed
 from kheish_mcp.crafts.operations import GRAMMAR, parse_operations
@@ -183,6 +184,20 @@ def test_only_what_a_mask_shows_changes():
     assert corners(edited("brightness 0", mask=painted)) == [BLACK, GREEN, BLACK, WHITE]
     with pytest.raises(InvalidArgument, match="differ in size"):
         edited("resize 10", mask=light)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "I;16", "RGBA"])
+def test_a_mask_is_turned_into_both_ways_to_read_one(mode: str):
+    mask = Image.new("L", (20, 20))
+    mask.paste(255, (0, 0, 10, 20))
+    wide = Image.frombytes("I;16", (20, 20), (b"\xff\xff" * 10 + bytes(20)) * 20)
+    painted = Image.merge("RGBA", [Image.new("L", (20, 20))] * 3 + [mask])
+    given = {"I;16": wide, "RGBA": painted}.get(mode) or mask.convert(mode)
+    _, made = clear_mask({}, (png(given), png(quarters())))
+    image = Image.open(io.BytesIO(made[0]))
+    assert corners(image) == [(255, 255, 255, 0), (0, 0, 0, 255)] * 2
+    with pytest.raises(InvalidArgument, match="20 x 20 pixels, its picture 9 x 9"):
+        clear_mask({}, (png(given), png(Image.new("L", (9, 9)))))
 
 
 def test_an_edit_begins_upright_and_leaves_no_metadata():

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from ..errors import InvalidArgument, JsonObject, ResourceExhausted
 from .operations import Operation, parse_operations, unquoted
-from .pillow import encoded, opened, plain, upright
+from .pillow import changeable, encoded, opened, plain, upright
 
 LARGEST_SIDE: Final = 8192
 MOST_PIXELS: Final = 40_000_000
@@ -33,7 +33,7 @@ def edit_image(parameters: JsonObject, blobs: tuple[bytes, ...]) -> tuple[JsonOb
         picture = STEPS[operation.name](picture, operation, pictures)
         _check_size(*picture.size)
     if masked:
-        picture = _through(upright(opened(blobs[-1])), picture, source)
+        picture = _through(changeable(opened(blobs[-1])), picture, source)
     form = str(parameters.get("output_format") or "png")
     return {"width": picture.width, "height": picture.height}, (encoded(plain(picture), form),)
 
@@ -56,8 +56,7 @@ def _check_size(width: int, height: int) -> None:
 def _through(mask: Image.Image, picture: Image.Image, source: Image.Image) -> Image.Image:
     if not mask.size == picture.size == source.size:
         raise InvalidArgument("Mask, source and result differ in size.", hint="With a mask, keep the size as it is.")
-    mask = plain(mask)
-    return Image.composite(picture, source, mask.getchannel("A") if mask.mode == "RGBA" else mask.convert("L"))
+    return Image.composite(picture, source, mask)
 
 
 def _crop(picture: Image.Image, by: Operation, _: Pictures) -> Image.Image:

@@ -62,6 +62,12 @@ def upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
+def changeable(mask: Image.Image) -> Image.Image:
+    """Where a mask lets its picture change, as one band: where it is painted if it is transparent, else where it is light."""
+    mask = plain(upright(mask))
+    return mask.getchannel("A") if mask.mode == "RGBA" else mask.convert("L")
+
+
 def encoded(picture: Image.Image, form: str, quality: int = 90) -> bytes:
     """The picture in a format, without any metadata; JPEG gets white where it was transparent."""
     out = io.BytesIO()
