@@ -10,17 +10,21 @@ import mcp_types as t
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 
+from kheish_mcp.errors import JsonObject
 from kheish_mcp.mcp_server import Context, Face
 
-Result = t.CallToolResult | t.InputRequiredResult
+from .tasks import AskingTasks
+
+Result = t.CallToolResult | t.InputRequiredResult | dict[str, Any]
 Schema = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One call of a fixture: the face that it came to, its context and its parameters."""
+    """One call of a fixture: the face and the tasks that it came to, its context and its parameters."""
 
     face: Face
+    tasks: AskingTasks
     ctx: Context
     params: t.CallToolRequestParams | t.GetPromptRequestParams
 
@@ -49,11 +53,11 @@ class Asked:
             return None
         return t.InputRequiredResult(input_requests=dict(questions), request_state=state)
 
-    def require(self, capability: str) -> None:
+    def require(self, capabilities: JsonObject, *, is_there: bool) -> None:
         """-32021 where the client has not declared what an answer needs."""
-        if not self.declares(capability):
-            needed = {"requiredCapabilities": {capability: {}}}
-            raise MCPError(t.MISSING_REQUIRED_CLIENT_CAPABILITY, f"The client has no {capability}.", needed)
+        if not is_there:
+            needed: JsonObject = {"requiredCapabilities": capabilities}
+            raise MCPError(t.MISSING_REQUIRED_CLIENT_CAPABILITY, "The client lacks a capability.", needed)
 
     def declares(self, capability: str) -> bool:
         """Whether the client has declared a capability."""

@@ -9,8 +9,10 @@ from mcp.shared.exceptions import MCPError
 from kheish_mcp.mcp_server import Context, Face, KheishServer
 
 from . import resources
+from .jobs import JOBS
 from .prompts import PROMPTS
 from .questions import Asked, Result, Schema
+from .tasks import AskingTasks
 from .tools import FIXTURES
 
 
@@ -19,7 +21,9 @@ class ConformanceServer(KheishServer):
 
     def __init__(self, face: Face) -> None:
         super().__init__(face)
-        self.fixtures = {fixture.name: fixture for fixture in FIXTURES}
+        self.fixtures = {fixture.name: fixture for fixture in (*FIXTURES, *JOBS)}
+        self.tasks = AskingTasks(self.tasks.jobs, self.tasks.owner, self.tasks.present)
+        self.tasks.serve(self)
         self.prompts = {prompt.name: prompt for prompt in PROMPTS}
         self.middleware.append(RequestStateBoundary(RequestStateSecurity.ephemeral(), default_audience=self.name))
         self.add_request_handler("prompts/list", t.PaginatedRequestParams, self.list_prompts)
@@ -29,7 +33,7 @@ class ConformanceServer(KheishServer):
     async def list_tools(self, ctx: Context, params: t.PaginatedRequestParams | None) -> t.ListToolsResult:
         """The product's tools, then the suite's."""
         own = await super().list_tools(ctx, params)
-        return t.ListToolsResult(tools=[*own.tools, *(fixture.listed() for fixture in FIXTURES)])
+        return t.ListToolsResult(tools=[*own.tools, *(fixture.listed() for fixture in self.fixtures.values())])
 
     def input_schema(self, name: str) -> Schema | None:
         """A fixture's schema, or that of the product's tool."""
@@ -39,7 +43,9 @@ class ConformanceServer(KheishServer):
     async def call_tool(self, ctx: Context, params: t.CallToolRequestParams) -> Result:
         """A fixture, or the product's tool."""
         fixture = self.fixtures.get(params.name)
-        return await (fixture.run(Asked(self.face, ctx, params)) if fixture else super().call_tool(ctx, params))
+        return await (
+            fixture.run(Asked(self.face, self.tasks, ctx, params)) if fixture else super().call_tool(ctx, params)
+        )
 
     async def list_prompts(self, ctx: Context, params: t.PaginatedRequestParams) -> t.ListPromptsResult:
         """The suite's prompts."""
@@ -52,7 +58,7 @@ class ConformanceServer(KheishServer):
         prompt = self.prompts.get(params.name)
         if prompt is None:
             raise MCPError(t.INVALID_PARAMS, "Unknown prompt")
-        return prompt.get(Asked(self.face, ctx, params))
+        return prompt.get(Asked(self.face, self.tasks, ctx, params))
 
     async def set_level(self, ctx: Context, params: t.SetLevelRequestParams) -> t.EmptyResult:
         """Takes note, as a server of the handshake era has to."""

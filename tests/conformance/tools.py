@@ -125,7 +125,7 @@ async def what_is_declared(asked: Asked) -> Result:
 
 
 async def need_sampling(asked: Asked) -> Result:
-    asked.require("sampling")
+    asked.require({"sampling": {}}, is_there=asked.declares("sampling"))
     return text("The client can sample.")
 
 
