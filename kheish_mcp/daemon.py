@@ -90,6 +90,12 @@ class Daemon:
                 await self.reload()
             await anyio.sleep(LOOK_EVERY_S)
 
+    async def learn(self) -> None:
+        """Asks the providers whose models nobody knows yet, for a call that depends on them."""
+        self.inventories.discoveries.hurry()
+        if await self.inventories.discover():
+            await self.reload()
+
     async def _look(self) -> tuple[object, int, Choice]:
         return self.inventories.signature(), await self.parts.assets.newest(), await self.parts.policy.choice()
 
@@ -139,6 +145,7 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
             latest={},
             converse=converse,
             lanes=Lanes(),
+            learn=lambda: daemon.learn(),
         )
         locks.callback(parts.jobs.close)
         locks.callback(parts.sessions.close)

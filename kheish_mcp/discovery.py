@@ -65,6 +65,12 @@ class Discoveries:
         if remembered is not None:
             self._take_over(driver, learned, remembered)
 
+    def hurry(self) -> None:
+        """Whoever was never heard of is due at once."""
+        for learned in self._learned.values():
+            if learned.seen_at is None:
+                learned.due_at = 0.0
+
     def of(self, driver: Driver) -> Learned | None:
         """What a driver has learned; None for one that nobody is asked for."""
         return self._learned.get(driver)

@@ -27,9 +27,17 @@ SOON = 10.0
 
 @asynccontextmanager
 async def daemon_on(
-    state_root: Path, emulator: OpenRouterEmulator, routes: str = "", workspace: Path | None = None
+    state_root: Path,
+    emulator: OpenRouterEmulator,
+    routes: str = "",
+    workspace: Path | None = None,
+    *,
+    discovers: bool = False,
 ) -> AsyncGenerator[Daemon]:
-    """A daemon whose route openrouter is the stand-in; `routes` is a routes.toml in which URL stands for its address."""
+    """A daemon whose route openrouter is the stand-in; `routes` is a routes.toml in which URL stands for its address.
+
+    One that `discovers` asks the stand-in for its list of models, with their prices.
+    """
     routes_file = None
     if routes:
         routes_file = state_root.parent / "routes.toml"
@@ -39,7 +47,7 @@ async def daemon_on(
         workspace_root=workspace,
         routes_file=routes_file,
         default_route=None if routes else "openrouter",
-        discovery="disabled",
+        discovery="required" if discovers else "disabled",
         openrouter_base_url=emulator.base_url,
         openrouter_api_key=Secret(CANARY),
         _variables={"OPENROUTER_API_KEY": CANARY, "WRONG_KEY": "sk-or-v1-wrong"},

@@ -77,6 +77,33 @@ async def test_a_call_is_estimated_by_what_its_model_has_cost(
     assert len(emulator.requests) == (count if passes else 0)
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "cap", "passes"),
+    [
+        ("generate_image", PIER, 0.5, True),
+        ("generate_image", PIER, 0.001, False),
+        ("generate_image", {**PIER, "count": 4}, 0.05, False),
+        ("generate_audio", {"input": "Hello there."}, 0.01, True),
+        ("generate_audio", {"input": "Hello there. " * 400}, 0.001, False),
+    ],
+)
+async def test_a_call_is_estimated_by_the_prices_of_the_provider_s_list(
+    tool: str, arguments: dict[str, Any], cap: float, passes: bool, state_root: Path, emulator: OpenRouterEmulator
+):
+    limits = routes(max_cost_usd_per_call=cap)
+    async with daemon_on(state_root, emulator, limits, discovers=True) as daemon, client_of(daemon) as client:
+        if passes:
+            made = await call(client, tool, **arguments)
+            estimates = await daemon.database.rows("SELECT estimate_usd FROM exchange")
+            assert all(0 < estimate <= cap for (estimate,) in estimates)
+            assert made["cost_usd"] is None or made["cost_usd"] <= sum(estimate for (estimate,) in estimates)
+        else:
+            told = await refused(client, tool, **arguments)
+            assert told["code"] == "resource_exhausted"
+            assert told["details"]["estimate_usd"] > cap
+            assert not any(request.method == "POST" for request in emulator.requests)
+
+
 async def test_only_the_last_twenty_prices_of_the_same_kind_count(state_root: Path, emulator: OpenRouterEmulator):
     async with (
         daemon_on(state_root, emulator, routes(max_cost_usd_per_call=0.05)) as daemon,

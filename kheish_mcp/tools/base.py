@@ -138,6 +138,7 @@ class Parts:
     latest: dict[str, tuple[str, ...]]
     converse: Callable[[Call, Job, Sequence[Backend[TextGeneration]], Question, Witness], Awaitable[JsonObject]]
     lanes: Lanes
+    learn: Callable[[], Awaitable[None]]
 
 
 def nobody_notes(job_id: str) -> None:

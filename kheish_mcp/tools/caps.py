@@ -17,6 +17,7 @@ from ..stores.jobs import Job
 from .base import Call, total
 
 DAY_S: Final = 86_400
+LEARNING_S: Final = 10.0
 CENT_FRACTION: Final = 1e-9  # what adding floats up may be off by
 
 
@@ -53,13 +54,21 @@ async def _estimates(
     call: Call, tool: str, backend: Backend[Any], flag: str, requests: Sequence[Request | Amount]
 ) -> list[float | None]:
     """USD of each request at most: by the model's prices, else by what it has cost lately; None where nobody knows."""
-    card = backend.driver.card(backend.model)
     amounts = await anyio.to_thread.run_sync(lambda: [_amount(request) for request in requests])
-    known = [estimate_usd(card, flag, amount) for amount in amounts]
+    known = _priced(backend, flag, amounts)
     if None not in known:
         return known
     lately = await call.ledger.highest(backend.route_id, backend.model, tool)
+    if lately is None and backend.limits.max_cost_usd_per_call is not None:
+        with anyio.move_on_after(LEARNING_S):
+            await call.learn()
+        known = _priced(backend, flag, amounts)
     return [lately if estimate is None else estimate for estimate in known]
+
+
+def _priced(backend: Backend[Any], flag: str, amounts: Sequence[Amount]) -> list[float | None]:
+    card = backend.driver.card(backend.model)
+    return [estimate_usd(card, flag, amount) for amount in amounts]
 
 
 def _amount(request: Request | Amount) -> Amount:
