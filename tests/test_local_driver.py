@@ -137,12 +137,8 @@ async def test_samples_in_network_order_are_heard_as_the_wav_they_were(local: Lo
     samples, pcm = unwrap(speech)
     values = struct.unpack(f"<{len(samples) // 2}h", samples)
     turned = Media(struct.pack(f">{len(values)}h", *values), "audio/l16", pcm=pcm)
-    heard = [
-        await local.transcribe("pocketsphinx", TranscriptionRequest(audio), Exchange())
-        for audio in (Media(speech, "audio/wav"), turned)
-    ]
-    assert heard[0] == heard[1]
-    assert "ready" in heard[1].text
+    heard = await local.transcribe("pocketsphinx", TranscriptionRequest(turned), Exchange())
+    assert heard.text == "everything is ready"
 
 
 async def test_silence_says_nothing(local: Local):
