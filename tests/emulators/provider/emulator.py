@@ -64,6 +64,7 @@ class OpenRouterEmulator:
         self._changed = threading.Condition()
         self._next: list[tuple[Fault, str | None]] = []
         self._always: list[tuple[Fault, str | None]] = []
+        self._choose: Callable[[Asked], Fault | None] | None = None
         self._numbers = itertools.count(1)
         self._looked_up: Counter[str] = Counter()
         own, other = listen(port), listen()
@@ -97,9 +98,15 @@ class OpenRouterEmulator:
         with self._changed:
             self._always.append((fault, path))
 
+    def by(self, choose: Callable[[Asked], Fault | None]) -> None:
+        """Strikes each request that no `fail_next` claims as `choose`, which is asked on another thread, says for it."""
+        with self._changed:
+            self._choose = choose
+
     def heal(self) -> None:
         """Forgets every fault."""
         with self._changed:
+            self._choose = None
             self._next.clear()
             self._always.clear()
 
@@ -142,7 +149,9 @@ class OpenRouterEmulator:
         self._looked_up[generation_id] += 1
         return self._looked_up[generation_id] <= self.generation_misses
 
-    def _claim(self, path: str) -> Fault | None:
+    def _claim(self, asked: Asked) -> Fault | None:
+        path = asked.path
+
         def strikes(planned: tuple[Fault, str | None]) -> bool:
             fault, only = planned
             return only in (None, path) and (not fault.paths or path in fault.paths)
@@ -152,6 +161,8 @@ class OpenRouterEmulator:
             if chosen is not None:
                 self._next.remove(chosen)
             chosen = chosen or next(filter(strikes, self._always), None)
+            if chosen is None and self._choose is not None:
+                return self._choose(asked)
         return chosen[0] if chosen else None
 
     async def _provider(self, scope: Any, receive: Any, send: Any) -> None:
@@ -225,7 +236,7 @@ class OpenRouterEmulator:
             self._changed.notify_all()
 
     async def _answer(self, asked: Asked, line: Line) -> Answer:
-        fault = self._claim(asked.path) or Fault("none")
+        fault = self._claim(asked) or Fault("none")
         origins = Origins(self.origin, self.other_origin, f"http://localhost:{self.port}", self.key)
         if fault.wait:
             await line.pause(None if fault.wait == math.inf else fault.wait)
@@ -257,7 +268,7 @@ class OpenRouterEmulator:
     def _bill(self, asked: Asked, answer: Answer) -> None:
         if answer.cost is not None:
             with self._changed:
-                self.ledger.append(Bill(answer.generation_id, asked.path, answer.model, answer.cost, time.time()))
+                self.ledger.append(Bill(answer.generation_id, asked.path, answer.model, answer.cost, time.time(), asked.body))
                 self._changed.notify_all()
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """One successful generation: USD and the clock's seconds."""
+    """One successful generation: USD, the clock's seconds, and the request's body as it came."""
 
     generation_id: str
     endpoint: str
     model: str
     cost: float
     at: float
+    asked: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
