@@ -22,7 +22,7 @@ from . import __version__
 from .completions import completions
 from .content import LINKS_SINCE, Presenter, refusal
 from .departures import Departures, is_there
-from .errors import CapabilityUnavailable, JsonObject, KheishError, from_json
+from .errors import CapabilityUnavailable, JsonObject, KheishError
 from .listeners import Listeners
 from .principals import LOCAL, Principal
 from .profiles import Profile, profile_of
@@ -33,7 +33,7 @@ from .stores.jobs import JobRecord
 from .tasks import Tasks, knows_tasks
 from .tools import TOOLS
 from .tools.base import Call, Outcome, Parts, Tool, schema_of, validate
-from .tools.running import preview_of, shown_of
+from .tools.running import preview_of, refusal_of, shown_of
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class KheishServer(Server[Any]):
     async def _presented(self, ctx: Context, record: JobRecord) -> t.CallToolResult:
         """A finished job's result as its call would have given it, noted as delivered."""
         if record.error is not None:
-            result = refusal(from_json(record.error))
+            result = refusal(await refusal_of(self.face.parts(), record))
         else:
             call = self._call(self.face.parts(), ctx, _profile(ctx), [])
             outcome = Outcome(record.result or {}, await shown_of(call, record), preview_of(record))

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,12 +41,16 @@ class Row:
     tag: int
     job_state: str
     text: str
+    is_stopped: bool
     quarantine: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Audit:
-    """What the books say: sentences for each bill that is doubled or lost, and counts."""
+    """What the books say: sentences for each bill that is doubled or lost, and counts.
+
+    `in_doubt` are the calls with a row that is unknown although their daemon did not stop.
+    """
 
     bills: int
     usd: float
@@ -57,6 +61,7 @@ class Audit:
     doubled: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
+    in_doubt: frozenset[int] = frozenset()
 
 
 def tag_of(body: bytes) -> int:
@@ -92,6 +97,7 @@ async def audited(
     )
     found.open = [f"row {row.number}" for row in rows if row.state in ("planned", "sent", "responded")]
     found.open += [str(job_id) for (job_id,) in working]
+    found.in_doubt = frozenset(row.tag for row in rows if row.state == "unknown" and not row.is_stopped)
     found.lost += [f"{asset_id} is damaged" for asset_id in damaged]
     matched = _matched(found, bills, rows)
     for bill, row in matched:
@@ -102,9 +108,7 @@ async def audited(
     return found
 
 
-async def _rows(
-    database: Database, calls: Mapping[int, tuple[str, Mapping[str, Any], Mapping[str, Any]]]
-) -> list[Row]:
+async def _rows(database: Database, calls: Mapping[int, tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> list[Row]:
     key = await database.key(MAC_KEY)
     tags = {_mac(key, *call): tag for tag, call in calls.items()}
     return [_row(found, tags) for found in await database.rows(TABLE)]
@@ -119,35 +123,31 @@ def _mac(key: bytes, tool: str, arguments: Mapping[str, Any], resolved: Mapping[
 
 def _row(found: tuple[Any, ...], tags: Mapping[str, int]) -> Row:
     number, job_id, tool, state, generation_id, cost, ids, mac, job_state, result, error = found
-    told = json.loads(error)["details"] if error and "details" in json.loads(error) else {}
-    names = str(told["quarantine"]).split(", ") if "quarantine" in told else []
+    refusal = json.loads(error) if error else {}
+    names = refusal.get("details", {}).get("quarantine", "").split(", ")
     text = str(json.loads(result).get("text", "")) if result else ""
     return Row(
-        number, job_id, tool, state, generation_id, cost, tuple(json.loads(ids)), tags[mac], job_state, text, tuple(names)
+        number, job_id, tool, state, generation_id, cost, tuple(json.loads(ids)), tags[mac], job_state, text,
+        refusal.get("code") == "aborted", tuple(filter(None, names)),
     )  # fmt: skip
 
 
 def _matched(found: Audit, bills: Sequence[Bill], rows: Sequence[Row]) -> list[tuple[Bill, Row]]:
     """Each bill with its row: by the provider's id, else a row of the same call that is in doubt and has none."""
-    by_id: dict[str, list[Row]] = {}
+    by_id, nameless = defaultdict(list), defaultdict(list)
     for row in rows:
         if row.generation_id:
-            by_id.setdefault(row.generation_id, []).append(row)
-    in_doubt: dict[int, list[Row]] = {}
-    for row in rows:
-        if row.state == "unknown" and row.generation_id is None:
-            in_doubt.setdefault(row.tag, []).append(row)
+            by_id[row.generation_id].append(row)
+        elif row.state == "unknown":
+            nameless[row.tag].append(row)
     matched = []
     for bill in bills:
-        known = by_id.get(bill.generation_id, [])
-        spare = in_doubt.get(tag_of(bill.asked), [])
+        known, spare = by_id[bill.generation_id], nameless[tag_of(bill.asked)]
         if len(known) > 1:
             found.doubled.append(f"{bill.generation_id} stands in {len(known)} rows")
-        if known:
-            matched.append((bill, known[0]))
-        elif spare:
-            found.unheard += 1
-            matched.append((bill, spare.pop()))
+        found.unheard += not known
+        if known or spare:
+            matched.append((bill, known[0] if known else spare.pop()))
         else:
             found.lost.append(f"call {tag_of(bill.asked)}: {bill.generation_id} stands in no row")
     return matched

@@ -283,7 +283,7 @@ def test_what_was_sent_is_still_on_record_after_a_kill(state_root: Path):
     assert anyio.run(calls) == 1
 
 
-async def test_a_job_s_spending_and_doubts_are_its_own(state_root: Path):
+async def test_a_job_s_spending_and_what_it_kept_are_its_own(state_root: Path):
     async with opened(state_root) as (ledger, _):
         stored = await row_in(ledger, "stored")
         planned = await ledger.plan(**ROW, estimate_usd=0.5)
@@ -292,11 +292,26 @@ async def test_a_job_s_spending_and_doubts_are_its_own(state_root: Path):
         assert await ledger.spent_by_job("job-1", "openrouter") == pytest.approx(0.75)
         await ledger.failed(planned, "unavailable")
         assert await ledger.spent_by_job("job-1", "openrouter") == pytest.approx(0.25)
-        assert not await ledger.in_doubt("job-1")
-        await row_in(ledger, "unknown")
-        assert await ledger.in_doubt("job-1")
-        assert not await ledger.in_doubt("job-2")
+        assert await ledger.was_billed("job-1")
+        assert not await ledger.was_billed("job-2")
+        assert await ledger.kept("job-1") == ("asset-a",)
+        assert await ledger.kept("job-2") == ()
         assert stored
+
+
+@pytest.mark.parametrize(
+    ("state", "billed"), [("planned", False), ("failed", False), ("stored", True), ("unknown", True)]
+)
+async def test_only_what_may_have_been_billed_counts_as_billed(state: str, billed: bool, state_root: Path):
+    async with opened(state_root) as (ledger, _):
+        await row_in(ledger, state)
+        assert await ledger.was_billed("job-1") is billed
+
+
+async def test_a_refusal_at_a_price_counts_as_billed(state_root: Path):
+    async with opened(state_root) as (ledger, _):
+        await ledger.failed(await row_in(ledger, "responded"), "data_loss", 0.05)
+        assert await ledger.was_billed("job-1")
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -9,10 +9,13 @@ import anyio
 import pytest
 
 from kheish_mcp.daemon import Daemon
+from kheish_mcp.errors import JsonObject
+from kheish_mcp.stores.jobs import Job
 from tests.daemons import SOON, client_of, daemon_on, seen, wire_to
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults
 from tests.hosts import ERAS, call, refused
+from tests.samples import WHOLE
 
 pytestmark = pytest.mark.anyio
 PIER: dict[str, Any] = {"prompt": "a pier at dusk"}
@@ -180,3 +183,31 @@ async def test_a_stopped_daemon_s_call_is_not_sent_again_unasked(state_root: Pat
         assert len(emulator.requests) == 1
         await call(client, "generate_image", **PIER)
         assert len(emulator.requests) == 2
+
+
+async def test_a_call_that_was_paid_when_its_daemon_stopped_is_not_paid_again(
+    state_root: Path, emulator: OpenRouterEmulator
+):
+    async with daemon_on(state_root, emulator) as daemon:
+        stored = anyio.Event()
+
+        async def work(job: Job) -> JsonObject:
+            row = await daemon.parts.ledger.plan(
+                job_id=job.job_id, owner="local", tool=job.tool, route_id="openrouter", provider="p", model="m"
+            )
+            asset = await daemon.parts.assets.keep(WHOLE["image/png"], owner="local")
+            await daemon.parts.ledger.stored(row, 0.1, (asset.asset_id,))
+            stored.set()
+            await anyio.sleep_forever()
+            return {}
+
+        job = await daemon.parts.jobs.start("local", "generate_image", {**PIER, "count": 1}, work)
+        await stored.wait()
+    async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
+        told = await refused(client, "generate_image", **PIER)
+        [asset_id] = told["details"]["asset_ids"]
+        assert asset_id in told["hint"]
+        assert (told["code"], told["details"]["replayed"]) == ("aborted", True)
+        assert (await call(client, "get_job", job_id=job.job_id))["error"]["details"]["asset_ids"] == [asset_id]
+        assert await daemon.parts.assets.get(asset_id, "local")
+    assert emulator.requests == []

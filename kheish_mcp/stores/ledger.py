@@ -196,10 +196,16 @@ class Ledger:
         [(usd,)] = await self._database.rows(query, route_id, model, tool)
         return None if usd is None else float(usd)
 
-    async def in_doubt(self, job_id: str) -> bool:
-        """Whether an exchange of a job may have been billed without its answer having been kept."""
-        query = "SELECT 1 FROM exchange WHERE job_id = ? AND state = 'unknown' LIMIT 1"
+    async def was_billed(self, job_id: str) -> bool:
+        """Whether an exchange of a job was billed, or may have been."""
+        query = f"SELECT 1 FROM exchange WHERE job_id = ? AND {BILLED} LIMIT 1"  # noqa: S608 - our own columns
         return bool(await self._database.rows(query, job_id))
+
+    async def kept(self, job_id: str) -> tuple[str, ...]:
+        """The ids of the assets that a job's exchanges brought, in order; some may be deleted by now."""
+        query = "SELECT asset_ids FROM exchange WHERE job_id = ? ORDER BY number"
+        rows = await self._database.rows(query, job_id)
+        return tuple(dict.fromkeys(str(asset_id) for (ids,) in rows for asset_id in json.loads(ids)))
 
     async def totals(self, *, by: By = "route", since: float = 0.0, owner: str | None = None) -> JsonObject:
         """Sums since an epoch time: total_usd, calls, unknown_cost_calls, and rows by route, model, tool or day (UTC).

@@ -10,7 +10,7 @@ from ..capabilities import AudioGeneration, ImageEdit, ImageGeneration, Transcri
 from ..conversation import TextGeneration
 from ..errors import JsonObject
 from .base import Call, Input, Outcome, Tool
-from .running import follow, preview_of, shown_of
+from .running import follow, preview_of, refusal_of, shown_of
 
 
 class GetJob(Input):
@@ -43,7 +43,7 @@ async def run(given: GetJob, call: Call) -> Outcome:
     if record.result is not None:
         result["result"] = record.result
     if record.error is not None:
-        result["error"] = record.error
+        result["error"] = (await refusal_of(call, record)).as_json()
     return Outcome(result, await shown_of(call, record), preview_of(record))
 
 

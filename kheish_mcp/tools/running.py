@@ -11,10 +11,10 @@ from typing import Final, get_args
 
 import anyio
 
-from ..errors import FailedPrecondition, Json, JsonObject, NotFound, from_json
+from ..errors import FailedPrecondition, Json, JsonObject, KheishError, NotFound, from_json
 from ..stores.assets import Asset
 from ..stores.jobs import JobRecord, Work
-from .base import Call, MediaInput, Outcome, Preview
+from .base import Call, MediaInput, Outcome, Parts, Preview
 from .paid import save_copies
 
 REPORT_EVERY_S: Final = 4.5  # so that five seconds are never exceeded
@@ -92,6 +92,19 @@ async def shown_of(call: Call, record: JobRecord) -> tuple[Asset, ...]:
     return tuple(assets)
 
 
+async def refusal_of(parts: Parts, record: JobRecord) -> KheishError:
+    """Why a job failed, and which assets it had paid for until then."""
+    refusal = from_json(record.error or KheishError("Internal error.").as_json())
+    kept: list[str] = []
+    for asset_id in await parts.ledger.kept(record.job_id):
+        with suppress(NotFound):
+            kept.append((await parts.assets.get(asset_id, record.owner)).asset_id)
+    if kept:
+        refusal.details["asset_ids"] = [*kept]
+        refusal.hint = " ".join(filter(None, (f"What had come is kept as {', '.join(kept)}.", refusal.hint)))
+    return refusal
+
+
 def preview_of(record: JobRecord) -> Preview:
     """How much of its result a job's caller wanted to see inline."""
     return PREVIEWS.get(str(record.wishes.get("preview")), "auto")
@@ -120,7 +133,7 @@ def with_warnings(outcome: Outcome, told: list[str]) -> Outcome:
 async def _earlier(call: Call, tool: str, arguments: Mapping[str, Json]) -> JobRecord | None:
     """The same call's job that is under way, or whose end nobody has had; a failure only where it may have cost."""
     twin = await call.jobs.twin(call.owner, tool, arguments)
-    if twin is None or twin.state != "failed" or await call.ledger.in_doubt(twin.job_id):
+    if twin is None or twin.state != "failed" or await call.ledger.was_billed(twin.job_id):
         return twin
     await call.jobs.mark_delivered(twin.job_id)
     return None
@@ -146,7 +159,7 @@ async def _handed_over(call: Call, record: JobRecord, given: MediaInput, *, repl
     """A finished job as this caller's outcome; raises the refusal of a failed one."""
     call.hands_over(record.job_id)
     if record.error is not None:
-        refusal = from_json(record.error)
+        refusal = await refusal_of(call, record)
         if replayed:
             refusal.details["replayed"] = True
         raise refusal

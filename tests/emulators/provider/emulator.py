@@ -268,7 +268,9 @@ class OpenRouterEmulator:
     def _bill(self, asked: Asked, answer: Answer) -> None:
         if answer.cost is not None:
             with self._changed:
-                self.ledger.append(Bill(answer.generation_id, asked.path, answer.model, answer.cost, time.time(), asked.body))
+                self.ledger.append(
+                    Bill(answer.generation_id, asked.path, answer.model, answer.cost, time.time(), asked.body)
+                )
                 self._changed.notify_all()
 
 

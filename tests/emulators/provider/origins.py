@@ -34,7 +34,8 @@ class Wired(H11Protocol):
 
 def reset(transport: asyncio.Transport) -> None:
     """Ends the connection with a RST instead of a FIN."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):  # the client has hung up first
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
