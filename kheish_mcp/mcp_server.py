@@ -246,7 +246,7 @@ class KheishServer(Server[Any]):
         )
 
     def _resources(self, ctx: Context) -> Resources:
-        return Resources(self.face.parts(), self.face.principal(ctx), self.face.runtime)
+        return Resources(self.face.parts(), self.face.principal(ctx), self.face.runtime, _profile(ctx))
 
     async def list_resources(self, ctx: Context, params: t.PaginatedRequestParams | None) -> t.ListResourcesResult:
         """The caller's assets, newest first, page by page; a cursor that is not ours is -32602."""

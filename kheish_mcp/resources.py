@@ -14,11 +14,11 @@ from mcp.shared.exceptions import MCPError
 
 from .content import moment, preview_of
 from .documents import words_of
-from .errors import Code, JsonObject, KheishError, NotFound
+from .errors import Code, JsonObject, KheishError, NotFound, ResourceExhausted
 from .formats import kind_of
 from .media import Kind
 from .principals import Principal
-from .profiles import UNKNOWN
+from .profiles import UNKNOWN, Profile
 from .scopes import scope_for
 from .stores.assets import Asset
 from .stores.sessions import NAME
@@ -51,11 +51,12 @@ FIXED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one principal may read; `runtime` gives the runtime view as it is now."""
+    """What one principal may read with its client; `runtime` gives the runtime view as it is now."""
 
     parts: Parts
     principal: Principal
     runtime: Callable[[], Awaitable[JsonObject]]
+    profile: Profile = UNKNOWN
 
     async def page(self, cursor: str | None) -> t.ListResourcesResult:
         """Newest assets first; the daemon's own resources stand before them on the first page."""
@@ -89,7 +90,18 @@ class Resources:
             return _json(uri, await self.parts.ledger.overview(self.principal.owner)), 0
         raise NotFound("There is no such resource.", hint="resources/list names what is there.")
 
+    async def _check_room(self, asset: Asset) -> None:
+        """ResourceExhausted for more than the client takes in one message; who is at hand is told the file instead."""
+        room = self.profile.read_bytes
+        grown = asset.byte_length * (2 if kind_of(asset.media_type) is Kind.TEXT else 1)  # a text grows as it is quoted
+        if room is not None and self.principal.at_hand and grown > room:
+            path = await self.parts.assets.path_of(asset)
+            raise ResourceExhausted(
+                f"Your client takes {room:,} bytes in one message; all {asset.byte_length:,} are at {path}."
+            )
+
     async def _bytes(self, asset: Asset, uri: str) -> Contents:
+        await self._check_room(asset)
         data = (await self.parts.assets.read(asset)).data
         if kind_of(asset.media_type) is Kind.TEXT:
             # Never announced as SVG or HTML: a host that renders it would run what a stranger wrote.

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from mcp.shared.exceptions import MCPError
 from PIL import Image
 
 from kheish_mcp.daemon import Daemon
+from kheish_mcp.mcp_server import Face, KheishServer
 from kheish_mcp.media import Media
+from kheish_mcp.principals import LOCAL
 from tests.conftest import CANARY, environment
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.hosts import ERAS, call, client_of, daemon_of
+from tests.samples import wav
 
 pytestmark = pytest.mark.anyio
 
@@ -205,3 +209,29 @@ async def test_costs_add_up_what_was_billed(client: Client, emulator: OpenRouter
     costs = json.loads((await read(client, "kheish://costs")).text)
     assert costs["total_usd"] == pytest.approx(sum(bill.cost for bill in emulator.ledger))
     assert costs["calls"] == 2
+
+
+async def test_a_host_that_would_hang_up_on_a_large_message_is_told_the_file_instead(daemon: Daemon):
+    data, fits = wav(bytes(8_000_000)), wav(bytes(7_000_000))
+    large, small = await keep(daemon, data, "audio/wav"), await keep(daemon, fits, "audio/wav")
+    text = await keep(daemon, b'"' * 4_000_000, "text/plain")
+    async with client_of(daemon, client_info=t.Implementation(name="opencode", version="1")) as client:
+        refusal = await no_such(client, large)
+        assert refusal.data == {"code": "resource_exhausted", "uri": large}
+        assert Path(refusal.message.rsplit(" at ")[-1].rstrip(".")).read_bytes() == data
+        assert (await no_such(client, text)).data["code"] == "resource_exhausted"
+        assert base64.b64decode((await read(client, small)).blob) == fits
+    async with client_of(daemon) as client:
+        assert base64.b64decode((await read(client, large)).blob) == data
+
+
+async def test_a_caller_from_afar_is_told_no_path(daemon: Daemon):
+    """Over HTTP nothing hangs up, and a path of this machine is nobody's business."""
+    data = wav(bytes(8_000_000))
+    uri = await keep(daemon, data, "audio/wav")
+    afar = Face(
+        lambda: daemon.parts, daemon.runtime, daemon.listeners, principal=lambda _: replace(LOCAL, at_hand=False)
+    )
+    who = t.Implementation(name="opencode", version="1")
+    async with Client(KheishServer(afar), mode="2026-07-28", cache=None, client_info=who) as client:
+        assert base64.b64decode((await read(client, uri)).blob) == data

@@ -64,12 +64,22 @@ def python_with(*requirements: str) -> Path:
 def kept(name: str, make: Callable[[Path], object], *said: str) -> Path:
     """A folder of the user's cache that `make` fills where it is not there yet, for exactly what is said."""
     digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:12]
-    place = platformdirs.user_cache_path("kheish-mcp-tests") / f"{name}-{digest}"
+    place = cache() / f"{name}-{digest}"
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as made:
             make(Path(made))
             moved(Path(made), place)
+    return place
+
+
+def cache() -> Path:
+    """The user's cache folder for these tests, or one that may be written to where that may not."""
+    place = platformdirs.user_cache_path("kheish-mcp-tests")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        place = Path(tempfile.gettempdir()) / f"kheish-mcp-tests-{os.getuid()}"
+        place.mkdir(mode=0o700, exist_ok=True)
     return place
 
 
