@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from ..errors import ResourceExhausted, Unavailable
 from .envelopes import mending
 from .limits import Limits
+from .single import single
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Conversations:
         if scope["method"] == "GET":
             return await self.streamable.handle_request(scope, receive, send)
         with self._tally(Headers(scope=scope).get("mcp-method", "")).one():
-            return await self.streamable.handle_request(scope, receive, mending(send))
+            return await self.streamable.handle_request(scope, receive, mending(single(send)))
 
     async def over_sse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`/sse`: a stream for as long as the client stays."""

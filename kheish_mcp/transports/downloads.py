@@ -21,7 +21,7 @@ from .access import Access, Signer
 from .gate import Gate
 from .served import Served
 
-PIECE: Final = 256 << 10
+PIECE: Final = 512 << 10
 RANGE: Final = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})[ \t]*-[ \t]*([0-9]{0,18})[ \t]*", re.IGNORECASE)
 SHOWN: Final = frozenset({Kind.IMAGE, Kind.AUDIO})
 SVG: Final = "image/svg+xml"

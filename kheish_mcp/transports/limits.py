@@ -28,7 +28,7 @@ class Limits:
     connections: int = 8192
     sessions: int = 4096
     streams: int = 4096
-    calls_per_s: float = 100.0
-    calls_at_once: int = 1000
+    calls_per_s: float = 200.0
+    calls_at_once: int = 2000
     failures_per_s: float = 1.0
     failures_at_once: int = 20
