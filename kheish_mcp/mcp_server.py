@@ -33,7 +33,7 @@ from .stores.jobs import JobRecord
 from .tasks import Tasks, knows_tasks
 from .tools import TOOLS
 from .tools.base import Call, Outcome, Parts, Tool, schema_of, validate
-from .tools.running import preview_of, refusal_of, shown_of
+from .tools.running import preview_of, refusal_of, result_of, shown_of
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class KheishServer(Server[Any]):
             result = refusal(await refusal_of(self.face.parts(), record))
         else:
             call = self._call(self.face.parts(), ctx, _profile(ctx), [])
-            outcome = Outcome(record.result or {}, await shown_of(call, record), preview_of(record))
+            outcome = Outcome(await result_of(call, record), await shown_of(call, record), preview_of(record))
             result = await self._presenter(ctx).outcome(outcome, structured=False)
         await self._note_delivery(ctx, [record.job_id])
         return result

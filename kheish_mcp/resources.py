@@ -123,7 +123,11 @@ class Resources:
         return t.BlobResourceContents(uri=uri, mime_type=media_type, blob=base64.b64encode(data).decode("ascii"))
 
     async def _provenance(self, asset: Asset, uri: str) -> Contents:
-        return _json(uri, {"created_at": moment(asset.created_at), "sha256": asset.sha256, **asset.provenance})
+        origin = asset.provenance
+        generation = origin.get("generation_id")
+        if origin.get("cost_usd", 0.0) is None and isinstance(generation, str):  # known by now, perhaps
+            origin["cost_usd"] = await self.parts.ledger.cost_of_generation(generation)
+        return _json(uri, {"created_at": moment(asset.created_at), "sha256": asset.sha256, **origin})
 
 
 ASSET_VIEWS: Final[dict[str, Callable[[Resources, Asset, str], Awaitable[Contents]]]] = {

@@ -326,3 +326,24 @@ async def test_only_what_is_over_without_a_price_is_unsettled(state: str, state_
         assert await ledger.unsettled(time.time() + 60) == ()
         await ledger.settle(row, 0.125)
         assert await ledger.unsettled(0.0) == ()
+
+
+async def test_a_job_s_cost_is_known_once_all_of_it_is(state_root: Path):
+    async with opened(state_root) as (ledger, _):
+        assert await ledger.cost_of_job("job-1") is None
+        await row_in(ledger, "stored")
+        await row_in(ledger, "failed")
+        assert await ledger.cost_of_job("job-1") == pytest.approx(0.25)
+        row = await row_in(ledger, "unknown")
+        assert await ledger.cost_of_job("job-1") is None
+        await ledger.settle(row, 0.5)
+        assert await ledger.cost_of_job("job-1") == pytest.approx(0.75)
+
+
+async def test_a_generation_s_cost_is_found_by_its_id(state_root: Path):
+    async with opened(state_root) as (ledger, _):
+        assert await ledger.cost_of_generation("gen-1") is None
+        row = await row_in(ledger, "unknown")
+        assert await ledger.cost_of_generation("gen-1") is None
+        await ledger.settle(row, 0.5)
+        assert await ledger.cost_of_generation("gen-1") == pytest.approx(0.5)

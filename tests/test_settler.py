@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,10 @@ async def test_speech_is_settled_by_the_daemon_itself(state_root: Path, emulator
             while await daemon.parts.ledger.unsettled(0.0):
                 await anyio.lowlevel.checkpoint()
         totals = await daemon.parts.ledger.totals()
+        job = await call(client, "get_job", job_id=spoken["job_id"])
+        origin = await client.read_resource(f"{spoken['assets'][0]['uri']}/provenance")
+    assert job["result"]["cost_usd"] == pytest.approx(emulator.ledger[0].cost)
+    assert json.loads(origin.contents[0].text)["cost_usd"] == pytest.approx(emulator.ledger[0].cost)  # type: ignore[union-attr]
     assert (before["unknown_cost_calls"], before["total_usd"]) == (1, 0.0)
     assert totals["total_usd"] == pytest.approx(emulator.ledger[0].cost)
 

@@ -196,6 +196,17 @@ class Ledger:
         [(usd,)] = await self._database.rows(query, route_id, model, tool)
         return None if usd is None else float(usd)
 
+    async def cost_of_job(self, job_id: str) -> float | None:
+        """USD of a job's exchanges, as it is known by now; None as long as one of them is unknown."""
+        query = f"SELECT sum(cost_usd), sum(cost_usd IS NULL) FROM exchange WHERE job_id = ? AND {BILLED}"  # noqa: S608 - our own columns
+        [(usd, unknown)] = await self._database.rows(query, job_id)
+        return None if usd is None or unknown else round(float(usd), 9)
+
+    async def cost_of_generation(self, generation_id: str) -> float | None:
+        """USD of the exchange that has the provider's id; None where it is not known, and for an id of none."""
+        rows = await self._database.rows("SELECT cost_usd FROM exchange WHERE generation_id = ?", generation_id)
+        return float(rows[0][0]) if rows and rows[0][0] is not None else None
+
     async def was_billed(self, job_id: str) -> bool:
         """Whether an exchange of a job was billed, or may have been."""
         query = f"SELECT 1 FROM exchange WHERE job_id = ? AND {BILLED} LIMIT 1"  # noqa: S608 - our own columns

@@ -10,7 +10,7 @@ from ..capabilities import AudioGeneration, ImageEdit, ImageGeneration, Transcri
 from ..conversation import TextGeneration
 from ..errors import JsonObject
 from .base import Call, Input, Outcome, Tool
-from .running import follow, preview_of, refusal_of, shown_of
+from .running import follow, preview_of, refusal_of, result_of, shown_of
 
 
 class GetJob(Input):
@@ -41,7 +41,7 @@ async def run(given: GetJob, call: Call) -> Outcome:
     if record.state != "working":
         call.hands_over(record.job_id)
     if record.result is not None:
-        result["result"] = record.result
+        result["result"] = await result_of(call, record)
     if record.error is not None:
         result["error"] = (await refusal_of(call, record)).as_json()
     return Outcome(result, await shown_of(call, record), preview_of(record))

@@ -105,6 +105,14 @@ async def refusal_of(parts: Parts, record: JobRecord) -> KheishError:
     return refusal
 
 
+async def result_of(call: Call, record: JobRecord) -> JsonObject:
+    """A finished job's result, with what it cost where that has become known since."""
+    result = dict(record.result or {})
+    if result.get("cost_usd", 0.0) is None:
+        result["cost_usd"] = await call.ledger.cost_of_job(record.job_id)
+    return result
+
+
 def preview_of(record: JobRecord) -> Preview:
     """How much of its result a job's caller wanted to see inline."""
     return PREVIEWS.get(str(record.wishes.get("preview")), "auto")
@@ -163,7 +171,7 @@ async def _handed_over(call: Call, record: JobRecord, given: MediaInput, *, repl
         if replayed:
             refusal.details["replayed"] = True
         raise refusal
-    result = dict(record.result or {})
+    result = await result_of(call, record)
     if replayed:
         result["replayed"] = True
     assets = await shown_of(call, record)
