@@ -212,6 +212,15 @@ async def test_a_large_message_is_refused_before_it_is_read(state_root: Path):
         assert (await spoken(site, lying)).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.parametrize("values", [b"[],", b"{},", b'"a":1,'])
+async def test_a_message_of_countless_values_is_refused_before_it_is_parsed(site: Site, values: bytes):
+    async with site.http() as http:
+        refused = await http.post("/mcp", headers=HEADERS, content=b"[" + values * 600_000 + b"1]")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "resource_exhausted")
+        large = b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * (4 << 20) + b'"}'
+        assert (await http.post("/mcp", headers=HEADERS, content=large)).status_code == 400
+
+
 async def test_who_asks_too_often_waits(state_root: Path):
     async with site_with(state_root, Limits(calls_at_once=2, calls_per_s=0.5)) as site, site.http() as http:
         statuses = [(await http.post("/mcp", json={}, headers=HEADERS)).status_code for _ in range(2)]

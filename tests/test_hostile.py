@@ -145,6 +145,7 @@ async def test_a_place_that_must_not_be_written_is_refused_before_money_is_spent
         ("store_asset", {"source": "data:text/plain,x", "kind": "microphone_segment"}),
         ("store_asset", {"source": "data:text/plain,x", "kind": "camera"}),
         ("list_models", {"limit": 0}),
+        ("list_models", {f"limit{number}": 0 for number in range(101)}),
         ("list_models", {"limit": 10**9}),
         ("list_models", {"capability": "everything"}),
         ("get_job", {"job_id": "job-aaaaaaaaaaaaaaaaaaaaaaaaaa"}),

@@ -295,6 +295,13 @@ def test_a_call_without_a_name_is_left_out_and_said():
     assert reply.warnings == ("A tool call without a name was left out.",)
 
 
+def test_no_more_calls_are_held_than_anybody_would_make():
+    flood = [part(None, f"call-{number}", "look", "{}") for number in range(300)]
+    reply, _ = heard(chunk({"tool_calls": flood}, "tool_calls", usage=USAGE), chunk({"tool_calls": flood[:1]}))
+    assert [call.call_id for call in reply.tool_calls] == [f"call-{number}" for number in range(256)]
+    assert reply.warnings == ("Of the tool calls, those after the first 256 were left out.",)
+
+
 def test_a_surrogate_pair_in_two_events_is_one_character_and_half_a_pair_is_none():
     reply, pieces = heard(
         chunk({"content": "a\ud83d"}), chunk({"content": "\ude00b"}), chunk({"content": "\ud83d"}, "stop")
@@ -319,6 +326,7 @@ def test_reasoning_is_no_text_and_is_kept_to_be_handed_back():
         ({"content": [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]}, "ab"),
         ({"content": None, "reasoning": "Hm."}, ""),
         ({"content": 7}, ""),
+        ({"content": [{"text": [{"text": "a"}]}, {"text": "c"}]}, "c"),
     ],
 )
 def test_content_in_other_shapes(delta: dict[str, Any], text: str):

@@ -14,6 +14,7 @@ from .openrouter_codec import Picture, bytes_of, cost_of, picture_of, table_of
 from .refusals import malformed, number
 
 LONGEST_NAME: Final = 200
+MOST_CALLS: Final = 256
 COUNTS: Final = {
     "prompt_tokens": ("", "prompt_tokens"),
     "completion_tokens": ("", "completion_tokens"),
@@ -50,7 +51,10 @@ class Assembly:
         self._images: list[JsonObject] = []
         self._sound: list[str] = []
         self._spoken: list[str] = []
+        self._spilled = False
         self._reasoning: dict[tuple[str, str], JsonObject] = {}
+        # By slot and key. In pieces: a text that grows by each of a million details would be copied as often.
+        self._grown: dict[tuple[str, str], dict[str, list[str]]] = {}
 
     @property
     def whole(self) -> bool:
@@ -118,6 +122,7 @@ class Assembly:
         )
         told = {
             "A tool call without a name was left out.": len(named) < len(self._calls),
+            f"Of the tool calls, those after the first {MOST_CALLS} were left out.": self._spilled,
             "The model said nothing.": not (self.text or calls or media),
             UNPRICED: self.cost_usd is None,
         }
@@ -131,7 +136,7 @@ class Assembly:
             cost_usd=self.cost_usd,
             generation_id=self.generation_id,
             warnings=(*warnings, *(warning for warning, holds in told.items() if holds)),
-            reasoning=tuple(self._reasoning.values()),
+            reasoning=tuple(self._thought(slot) for slot in self._reasoning),
         )
 
     def _choice(self, choice: JsonObject) -> str:
@@ -171,6 +176,9 @@ class Assembly:
         return next(known, max(self._calls, default=-1) + 1)
 
     def _call(self, entry: JsonObject, place: int) -> None:
+        if place not in self._calls and len(self._calls) >= MOST_CALLS:
+            self._spilled = True
+            return
         call, function = self._calls.setdefault(place, _Call()), table_of(entry.get("function"))
         call.call_id = call.call_id or _name(entry.get("id")) or ""
         call.name = call.name or _name(function.get("name")) or ""
@@ -180,11 +188,16 @@ class Assembly:
 
     def _think(self, detail: JsonObject) -> None:
         """Adds to the reasoning, which some models want back with their tool calls just as it was."""
-        held = self._reasoning.setdefault((str(detail.get("index")), str(detail.get("type"))), {})
+        slot = str(detail.get("index")), str(detail.get("type"))
+        held, grown = self._reasoning.setdefault(slot, {}), self._grown.setdefault(slot, {})
         for key, value in detail.items():
-            before = held.get(key)
-            grows = key in GROWING and isinstance(before, str) and isinstance(value, str)
-            held[key] = f"{before}{value}" if grows else before if value is None else value
+            if key in GROWING and isinstance(value, str):
+                grown.setdefault(key, []).append(value)
+            held[key] = held.get(key) if value is None else value
+
+    def _thought(self, slot: tuple[str, str]) -> JsonObject:
+        """One slot's reasoning, its texts put together."""
+        return {**self._reasoning[slot], **{key: "".join(pieces) for key, pieces in self._grown[slot].items()}}
 
 
 def _ids(calls: Mapping[int, _Call]) -> list[tuple[int, str]]:
@@ -216,10 +229,9 @@ def _texts(value: Json) -> list[str]:
 
 
 def _spelled(content: Json) -> str:
-    """Content as text: it is one, or a list of parts of which some are."""
-    if isinstance(content, list):
-        return "".join(_spelled(table_of(part).get("text")) for part in content)
-    return content if isinstance(content, str) else ""
+    """Content as text: it is one, or a list of parts of which some hold one."""
+    parts = [table_of(part).get("text") for part in content] if isinstance(content, list) else [content]
+    return "".join(part for part in parts if isinstance(part, str))
 
 
 def _name(value: Json) -> str | None:

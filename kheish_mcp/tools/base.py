@@ -201,10 +201,13 @@ class Tool:
 
 
 T = TypeVar("T", bound=Input)
+MOST_ARGUMENTS: Final = 100
 
 
 def validate(model: type[T], arguments: Mapping[str, Any]) -> T:
-    """The arguments as a frozen value; InvalidArgument names each wrong one and says what it should be."""
+    """The arguments as a frozen value; InvalidArgument names the wrong ones and says what they should be."""
+    if len(arguments) > MOST_ARGUMENTS:  # each would be told of by itself, and half a million of them take seconds
+        raise InvalidArgument("There are far too many arguments.", hint=f"It takes: {', '.join(model.model_fields)}.")
     try:
         return model.model_validate(dict(arguments))
     except ValidationError as error:

@@ -25,7 +25,7 @@ from .card import Card
 from .conversations import Conversations
 from .downloads import Downloads
 from .gate import Gate, Guarded, principal_of
-from .guards import NameGuard, Names, Patience
+from .guards import NameGuard, Names, Patience, Simplicity
 from .health import Health
 from .limits import Limits
 from .oauth import PLACES
@@ -103,7 +103,7 @@ def make_app(
         *_sign_in(access),
     )
     inner = Starlette(routes=routes, exception_handlers=dict.fromkeys((KheishError, HTTPException, Exception), refuse))
-    app = App(daemon, conversations, Patience(NameGuard(inner, names), limits), limits.grace_s)
+    app = App(daemon, conversations, Patience(NameGuard(Simplicity(inner), names), limits), limits.grace_s)
     return app
 
 
