@@ -88,20 +88,22 @@ async def audited(
         _, damaged = await assets.verify()
         live = {str(row[0]) for row in await database.rows("SELECT asset_id FROM asset WHERE deleted_at IS NULL")}
         working = await database.rows("SELECT job_id FROM job WHERE state = 'working'")
+    aside = {path.name for path in (state_root / "quarantine").glob("*.bin")}
     found = Audit(
         len(bills),
         round(sum(bill.cost for bill in bills), 6),
         Counter(row.state for row in rows),
         len(live),
-        len(list((state_root / "quarantine").glob("*.bin"))),
+        len(aside),
     )
     found.open = [f"row {row.number}" for row in rows if row.state in ("planned", "sent", "responded")]
     found.open += [str(job_id) for (job_id,) in working]
     found.in_doubt = frozenset(row.tag for row in rows if row.state == "unknown" and not row.is_stopped)
     found.lost += [f"{asset_id} is damaged" for asset_id in damaged]
     matched = _matched(found, bills, rows)
+    unnamed = aside - {name for row in rows for name in row.quarantine}
     for bill, row in matched:
-        reason = _loss(row, bill, live - set(damaged), state_root / "quarantine")
+        reason = _loss(row, bill, live - set(damaged), aside, unnamed)
         if reason:
             found.lost.append(f"call {row.tag}, row {row.number} ({row.state}), {bill.generation_id}: {reason}")
     _doubled(found, bills, matched, stops)
@@ -153,8 +155,11 @@ def _matched(found: Audit, bills: Sequence[Bill], rows: Sequence[Row]) -> list[t
     return matched
 
 
-def _loss(row: Row, bill: Bill, live: set[str], quarantine: Path) -> str:
-    """Why what was billed is lost; empty where it is kept, kept aside, or openly in doubt."""
+def _loss(row: Row, bill: Bill, live: set[str], aside: set[str], unnamed: set[str]) -> str:
+    """Why what was billed is lost; empty where it is kept, kept aside, or openly in doubt.
+
+    A daemon that stops before it has told of what it kept aside leaves a file that no refusal names.
+    """
     if row.state == "unknown":
         return ""
     if row.state == "stored" and row.tool == "ask_model":
@@ -163,8 +168,10 @@ def _loss(row: Row, bill: Bill, live: set[str], quarantine: Path) -> str:
         return "" if row.asset_ids and set(row.asset_ids) <= live else "an asset is missing"
     if row.cost_usd != bill.cost:
         return f"written down as {row.cost_usd} and billed {bill.cost}"
-    aside = [name for name in row.quarantine if (quarantine / name).is_file()]
-    return "" if aside else "nothing was kept aside"
+    if row.is_stopped and unnamed:
+        unnamed.pop()
+        return ""
+    return "" if aside & {*row.quarantine} else "nothing was kept aside"
 
 
 def _doubled(
