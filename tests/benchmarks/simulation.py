@@ -137,7 +137,7 @@ class World:
     _up: anyio.Event = field(default_factory=anyio.Event)
     _stop: anyio.Event = field(default_factory=anyio.Event)
     _over: bool = False
-    _wires: set[anyio.CancelScope] = field(default_factory=set)
+    _users: set[anyio.CancelScope] = field(default_factory=set)
     _struck: dict[int, Iterator[faults.Fault]] = field(default_factory=dict)
 
     def strike(self, asked: Asked) -> faults.Fault | None:
@@ -178,7 +178,7 @@ class World:
                 await self._begin(daemon)
                 await self._stop.wait()
                 self._daemon, self._up = None, anyio.Event()
-                for scope in self._wires:
+                for scope in self._users:
                     scope.cancel()
                 if self._over:
                     await daemon.parts.jobs.idle()
@@ -211,15 +211,14 @@ class World:
 
     @asynccontextmanager
     async def wire(self) -> AsyncGenerator[Wire]:
-        """A wire to the daemon that runs; it is cut when that stops."""
-        daemon = await self._running()
-        with anyio.CancelScope() as scope:
-            self._wires.add(scope)
-            try:
-                async with wire_to(daemon) as wire:
+        """A wire to the daemon that runs. Its user is sent away when that stops; what was on its way still comes."""
+        async with wire_to(await self._running()) as wire:
+            with anyio.CancelScope() as scope:
+                self._users.add(scope)
+                try:
                     yield wire
-            finally:
-                self._wires.discard(scope)
+                finally:
+                    self._users.discard(scope)
 
     def asked(self, plan: Plan) -> dict[str, Any]:
         """What the plan's tool is asked."""
@@ -237,12 +236,20 @@ class World:
         return chosen if plan.tool == "ask_model" else {}
 
     async def answered(self, plan: Plan, **more: Any) -> dict[str, Any]:
-        """The plan's call, asked until it is answered: a wire that is cut is no answer."""
+        """The plan's call, asked until it is answered."""
+        return self._note(await self.asked_until(plan.tool, {**self.asked(plan), **more}))
+
+    async def asked_until(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a call, made again where the daemon went before there was one."""
         while True:
-            arguments = {**self.asked(plan), **more}
+            request = 0
             async with self.wire() as wire:
-                answer = await wire.answer(await wire.call(plan.tool, arguments))
-                return self._note(answer)
+                request = await wire.call(tool, arguments)
+                await wire.answer(request)
+            if "result" in wire.answers.get(
+                request, {}
+            ):  # a wire that closes answers what it leaves open with an error
+                return wire.answers[request]
 
     def _note(self, answer: dict[str, Any]) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(answer["result"]["content"][0]["text"])
@@ -266,16 +273,16 @@ async def leaves(world: World, plan: Plan, chance: random.Random) -> None:
     """Is gone without a word while its call is under way, and asks the same anew."""
     async with world.wire() as wire:
         await world.in_flight(plan, wire, chance)
-    await world.answered(plan)
+    if not any("result" in answer for answer in wire.answers.values()):
+        await world.answered(plan)
 
 
 async def asks_later(world: World, plan: Plan, chance: random.Random) -> None:
     """Takes the job and asks for it, of whichever daemon runs then."""
     told = await world.answered(plan, wait_seconds=0)
     while told.get("status") == "working":
-        async with world.wire() as wire:
-            job = await wire.answer(await wire.call("get_job", {"job_id": told["job_id"], "wait_seconds": 10}))
-            told = json.loads(job["result"]["content"][0]["text"])
+        job = await world.asked_until("get_job", {"job_id": told["job_id"], "wait_seconds": 10})
+        told = json.loads(job["result"]["content"][0]["text"])
 
 
 async def stops(world: World, plan: Plan, chance: random.Random) -> None:
