@@ -209,7 +209,9 @@ def test_a_session_s_name_is_checked(shell: Shell):
 
 
 @pytest.mark.parametrize(
-    "fault", [faults.status(402), faults.status(429), faults.status(500), faults.error_in_200(502)], ids=str
+    "fault",
+    [faults.status(402), faults.status(429), faults.status(500), faults.error_in_200(502)],
+    ids=lambda fault: fault.name,
 )
 def test_a_provider_s_refusal_is_an_exit_code_and_the_next_input_works(
     shell: Shell, emulator: OpenRouterEmulator, fault: faults.Fault
@@ -222,7 +224,7 @@ def test_a_provider_s_refusal_is_an_exit_code_and_the_next_input_works(
     assert shell.ask("Still there?")["text"] == SAYS
 
 
-@pytest.mark.parametrize("fault", [stream_faults.stream_error(), stream_faults.no_done()], ids=str)
+@pytest.mark.parametrize("fault", [stream_faults.stream_error(), stream_faults.no_done()], ids=lambda fault: fault.name)
 def test_a_stream_that_breaks_off_is_no_answer(shell: Shell, emulator: OpenRouterEmulator, fault: faults.Fault):
     emulator.always(fault, path="/chat/completions")
     code, error = shell.refusal("Hello?", "--no-tools")
