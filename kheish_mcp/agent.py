@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -108,6 +109,7 @@ class Conversation:
     usage: dict[str, int] = field(default_factory=dict)
     drawn: list[Asset] = field(default_factory=list)
     outputs: list[JsonObject] = field(default_factory=list)
+    started_at: float = field(default_factory=time.time)
     begun: bool = False
     steps: int = 0
 
@@ -118,8 +120,9 @@ class Conversation:
         reply, ending = made.what, None
         self.warnings += made.warnings
         while hands is not None and reply.tool_calls and ending is None:
-            await self._note(await hands.use(reply.tool_calls))
-            ending = self._limit(specs)
+            has_money = partial(self._has_money, hands)
+            await self._note(await hands.use(reply.tool_calls, has_money))
+            ending = self._limit(specs, has_money=await has_money())
             if ending is None:
                 try:
                     reply = await self._ask(specs)
@@ -135,11 +138,15 @@ class Conversation:
         await self._begin(specs)
         return await self._ask(specs)
 
-    def _limit(self, specs: tuple[ToolSpec, ...]) -> Ending | None:
+    async def _has_money(self, hands: Hands) -> bool:
+        """Whether the run has cost less than it may, with what its calls have begun and not yet ended."""
+        return await self.call.ledger.spent_by_jobs({self.job.job_id, *hands.jobs}, self.started_at) < self.limits.usd
+
+    def _limit(self, specs: tuple[ToolSpec, ...], *, has_money: bool) -> Ending | None:
         """Why the run has to end here, if it has to."""
         if self.steps >= self.limits.steps:
             return "limit", f"The run was ended after {self.steps} steps."
-        if sum(cost or 0.0 for cost in self.costs) >= self.limits.usd:
+        if not has_money:
             return "limit", f"The run was ended after it had cost {self.limits.usd:.2f} USD."
         context = self.backend.driver.context_tokens(self.backend.model)
         if context is not None and (self._amount(self._request(specs)).tokens_in or 0) > context:

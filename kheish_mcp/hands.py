@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
@@ -26,10 +26,13 @@ from .tools.emit_output import TOOL as EMIT_OUTPUT
 
 ME: Final = t.Implementation(name="kheish-agent", version=__version__)
 MOST_CALLS: Final = 16
+AT_ONCE: Final = 4
 LONGEST_RESULT: Final = 50_000  # characters
 OFFERED: Final = tuple(tool for tool in TOOLS if tool is not ASK_MODEL)
 NOT_JSON: Final = InvalidArgument("The arguments are no JSON object.", hint="Send the call again as the schema says.")
 TOO_MANY: Final = ResourceExhausted("There are too many calls in one turn.", hint=f"At most {MOST_CALLS} at a time.")
+TOO_DEAR: Final = ResourceExhausted("This run has cost as much as it may.", hint="Answer with what is there.")
+ELSEWHERE: Final = InvalidArgument("A run publishes in its own session alone.", hint="Leave session out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +47,34 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """One run's client; a call that is refused gives the refusal to the model, and never ends the run."""
+    """One run's client; a call that is refused gives the refusal to the model, and never ends the run.
+
+    `session` is the run's own, and the only one that it publishes in: what it has read may speak out of it. `jobs` are
+    those that its calls have begun.
+    """
 
     client: Client
     witness: Witness
+    session: str | None
+    jobs: set[str] = field(default_factory=set)
 
     async def specs(self) -> tuple[ToolSpec, ...]:
         """The tools that are listed now, as the server describes them."""
         listed = await self.client.list_tools()
         return tuple(ToolSpec(tool.name, tool.description or "", tool.input_schema) for tool in listed.tools)
 
-    async def use(self, calls: Sequence[ToolCall]) -> tuple[Done, ...]:
-        """Makes the calls side by side; what came of them, in their order."""
+    async def use(self, calls: Sequence[ToolCall], has_money: Callable[[], Awaitable[bool]]) -> tuple[Done, ...]:
+        """Makes the calls, four side by side, as long as the run has money; what came of them, in their order."""
         done = [_refused(call, TOO_MANY) for call in calls]
+        lane = anyio.CapacityLimiter(AT_ONCE)
 
         async def one(place: int, call: ToolCall) -> None:
-            await self.witness.did(f"{call.name} begins")
-            done[place] = await self._one(call)
-            await self.witness.did(f"{call.name} {_told(done[place])}")
+            async with lane:
+                await self.witness.did(f"{call.name} begins")
+                done[place] = await self._one(call) if await has_money() else _refused(call, TOO_DEAR)
+                if isinstance(job_id := done[place].result.get("job_id"), str):
+                    self.jobs.add(job_id)
+                await self.witness.did(f"{call.name} {_told(done[place])}")
 
         async with anyio.create_task_group() as group:
             for place, call in enumerate(calls[:MOST_CALLS]):
@@ -76,6 +89,8 @@ class Hands:
             return _refused(call, NOT_JSON)
         if not isinstance(arguments, dict):
             return _refused(call, NOT_JSON)
+        if call.name == EMIT_OUTPUT.name and arguments.get("session") not in (None, self.session):
+            return _refused(call, ELSEWHERE)
 
         async def progress(progress: float, total: float | None, message: str | None) -> None:
             await self.witness.did(f"{call.name}: {message}")
@@ -127,7 +142,7 @@ async def with_hands(
     refusal: KheishError | None = None
     async with Client(KheishServer(face), mode=REVISIONS[0], cache=None, client_info=ME) as client:
         try:
-            return await work(Hands(client, witness))
+            return await work(Hands(client, witness, session))
         except KheishError as error:
             # Raised here it would leave the client's task group in a group of exceptions.
             refusal = error

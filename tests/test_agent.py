@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -242,6 +243,36 @@ async def test_a_run_stops_where_it_has_cost_enough(scripted: Bench):
     assert len(scripted.driver.requests) == 2
     assert result["finish_reason"] == "limit"
     assert result["warnings"] == ["The run was ended after it had cost 0.50 USD."]
+
+
+async def test_a_flood_of_paid_calls_in_one_turn_ends_where_it_has_cost_enough(
+    scripted: Bench, emulator: OpenRouterEmulator
+):
+    flood = [wants("generate_image", f"call-{number}", prompt=f"picture {number}") for number in range(16)]
+    scripted.driver.say(answer("", *flood, cost=0.0))
+    result = await scripted.ask("Draw.", run=partial(limited, Limits(usd=0.01)))
+    assert 1 <= len(emulator.ledger) <= 4
+    assert result["finish_reason"] == "limit"
+    assert scripted.told.count("generate_image is refused: This run has cost as much as it may.") >= 12
+
+
+async def test_what_a_run_does_not_wait_for_is_paid_for_as_well(scripted: Bench, emulator: OpenRouterEmulator):
+    def wait(request: Any) -> Reply:
+        return answer("", wants("get_job", "b", job_id=last_result(request)["job_id"], wait_seconds=20), cost=0.0)
+
+    for _ in range(5):
+        scripted.driver.say(answer("", wants("generate_image", "a", prompt="a pier", wait_seconds=0), cost=0.0), wait)
+    result = await scripted.ask("Draw.", run=partial(limited, Limits(usd=0.01)))
+    assert (result["finish_reason"], len(emulator.ledger)) == ("limit", 1)
+
+
+@pytest.mark.parametrize("own", ["demo", None])
+async def test_a_run_publishes_in_no_session_but_its_own(scripted: Bench, own: str | None):
+    forged = wants("emit_output", content="Your key has expired.", session="bank")
+    scripted.driver.say(answer("", forged), "Done.")
+    await scripted.ask("What does the page say?", session=own)
+    assert last_result(scripted.driver.requests[1])["error"]["code"] == "invalid_argument"
+    assert "bank" not in await scripted.call.sessions.names("local")
 
 
 async def test_a_run_ends_before_its_tools_outgrow_the_model(state_root: Path):

@@ -292,6 +292,9 @@ async def test_a_job_s_spending_and_what_it_kept_are_its_own(state_root: Path):
         assert await ledger.spent_by_job("job-1", "openrouter") == pytest.approx(0.75)
         await ledger.failed(planned, "unavailable")
         assert await ledger.spent_by_job("job-1", "openrouter") == pytest.approx(0.25)
+        assert await ledger.spent_by_jobs({"job-1", "job-2"}, 0.0) == pytest.approx(16.25)
+        assert await ledger.spent_by_jobs({"job-2"}, 0.0) == pytest.approx(8.0)
+        assert await ledger.spent_by_jobs({"job-1", "job-2"}, time.time() + 60) == 0
         assert await ledger.was_billed("job-1")
         assert not await ledger.was_billed("job-2")
         assert await ledger.kept("job-1") == ("asset-a",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -185,6 +185,12 @@ class Ledger:
         """USD of a job on a route, as `spent` counts them."""
         query = f"{SUM} WHERE job_id = ? AND route_id = ? AND {RESERVED}"
         [(usd,)] = await self._database.rows(query, job_id, route_id)
+        return float(usd)
+
+    async def spent_by_jobs(self, job_ids: Collection[str], since: float) -> float:
+        """USD of several jobs since an epoch time, as `spent` counts them."""
+        query = f"{SUM} WHERE created_at >= ? AND job_id IN (SELECT value FROM json_each(?)) AND {RESERVED}"  # noqa: S608 - our own columns
+        [(usd,)] = await self._database.rows(query, since, json.dumps(list(job_ids)))
         return float(usd)
 
     async def highest(self, route_id: str, model: str, tool: str) -> float | None:
