@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -92,9 +93,10 @@ def moved(made: Path, place: Path) -> None:
 
 
 def npm_of(npm: str, *arguments: str) -> Callable[[Path], None]:
-    """An npm command with the locked manifest beside it; the lock's hashes are what is trusted."""
+    """An npm command in a project of its own, which is the locked manifest for `ci`; npm checks the lock's hashes."""
 
     def make(place: Path) -> None:
+        (place / "package.json").write_text('{"private": true}')  # else npm looks for a project further up
         for path in LOCKED if arguments[0] == "ci" else ():
             shutil.copy(path, place)
         installed([npm, *arguments, *QUIET], place)
@@ -104,15 +106,17 @@ def npm_of(npm: str, *arguments: str) -> Callable[[Path], None]:
 
 def made_python(place: Path, requirements: Sequence[str]) -> None:
     """A virtual environment; it works in another place too, but for the scripts in its `bin`."""
-    venv.create(place, with_pip=True)
-    installed([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements], place)
+    python, ours = str(place / "bin" / "python"), importlib.util.find_spec("pip") is not None
+    venv.create(place, with_pip=not ours)
+    pip = [sys.executable, "-m", "pip", "--python", python] if ours else [python, "-m", "pip"]
+    installed([*pip, "install", "--quiet", "--no-compile", *requirements], place)
 
 
 def installed(command: Sequence[str], place: Path) -> None:
     """Runs an installer; where it fails, the tests that need it are skipped and its word is shown."""
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.skip(f"{' '.join(command[1:5])} failed: {done.stderr.strip().splitlines()[-1:]}")
+        pytest.skip(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
 
 
 def version_of(node: str) -> int:
