@@ -13,7 +13,7 @@ import pytest
 
 from kheish_mcp.daemon import Daemon
 from kheish_mcp.errors import ResourceExhausted
-from kheish_mcp.tools import running
+from kheish_mcp.tools import paid, running
 from tests.daemons import client_of, daemon_on, states, wire_to
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults, synthetic
@@ -89,6 +89,19 @@ async def test_what_was_paid_for_in_vain_is_in_the_ledger_at_its_price_or_as_unk
     assert (state, cost) == expected
     assert totals["calls"] == 1
     assert totals["unknown_cost_calls"] == (tool == "generate_audio")
+
+
+async def test_a_picture_that_nobody_could_look_at_in_time_is_kept_aside(
+    state_root: Path, emulator: OpenRouterEmulator, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(paid, "KEEPING_S", 0)
+    async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
+        told = await refused(client, "generate_image", **PIER)
+        assert [state for state, _, _ in await rows(daemon)] == ["unknown"]
+    assert (told["code"], told["details"]["possibly_billed"]) == ("data_loss", True)
+    [kept] = quarantined(state_root)
+    assert kept.startswith(b"\x89PNG")
+    assert told["details"]["quarantine"] in told["hint"]
 
 
 async def test_costs_are_the_owner_s_own(state_root: Path, emulator: OpenRouterEmulator):

@@ -61,14 +61,15 @@ async def spend(
     except KheishError as error:
         await _name_remains(call, error)
         # Where it is not said, a store of ours has failed between two steps, and the provider goes on.
-        if error.details.get("possibly_billed", steps.left):
-            error.details["possibly_billed"] = True
-            await call.ledger.unknown(row, error.code.value)
-        else:
-            await call.ledger.failed(row, error.code.value)
+        with _reluctantly():
+            if error.details.get("possibly_billed", steps.left):
+                error.details["possibly_billed"] = True
+                await call.ledger.unknown(row, error.code.value)
+            else:
+                await call.ledger.failed(row, error.code.value)
         raise
     except anyio.get_cancelled_exc_class():
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), _reluctantly():
             await call.ledger.abandon(row)
         raise
 
@@ -159,11 +160,14 @@ async def keep_paid(
             raise troubles[0]
         await note_kept(call, row, generation.cost_usd, assets)
         return tuple(assets), tuple(f"{trouble.message} {trouble.hint or ''}".strip() for trouble in troubles)
-    raise DataLoss(
-        "The result could not be written to the asset store in time.",
+    late = DataLoss(
+        "The result could not be looked at and stored in time.",
         hint="Look at the disk with doctor.",
         details={"possibly_billed": True},
+        remains=tuple(media.data for media in generation.media),
     )
+    await _name_remains(call, late)
+    raise late
 
 
 async def note_kept(call: Call, row: int, cost_usd: float | None, assets: Sequence[Asset]) -> None:
@@ -174,7 +178,7 @@ async def note_kept(call: Call, row: int, cost_usd: float | None, assets: Sequen
 
 @contextmanager
 def _reluctantly() -> Generator[None]:
-    """A full disk under the ledger must not take what is paid for: the row then ends as unknown with its job."""
+    """A full disk under the ledger must not take what is paid for, nor the word that it is: the row ends with its job."""
     try:
         yield
     except KheishError as error:
@@ -183,10 +187,11 @@ def _reluctantly() -> Generator[None]:
 
 async def _write_off(call: Call, row: int, generation: Generation, trouble: KheishError) -> None:
     """An answer that was paid for in vain: at its price where that was said, else for an unknown one."""
-    if generation.cost_usd is None:
-        await call.ledger.unknown(row, trouble.code.value)
-    else:
-        await call.ledger.failed(row, trouble.code.value, generation.cost_usd)
+    with _reluctantly():
+        if generation.cost_usd is None:
+            await call.ledger.unknown(row, trouble.code.value)
+        else:
+            await call.ledger.failed(row, trouble.code.value, generation.cost_usd)
 
 
 async def _keep(call: Call, media: Media, label: str, provenance: JsonObject) -> Asset:

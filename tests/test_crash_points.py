@@ -1,0 +1,238 @@
+"""A whole paid call on a disk that fails, or loses its power, at each of its steps: nothing is sent twice, and nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import apsw
+import pytest
+
+from kheish_mcp.agent import converse
+from kheish_mcp.capabilities import Driver, Exchange, Generation, ImageGeneration, ImageRequest
+from kheish_mcp.catalog import Catalog, Offer
+from kheish_mcp.errors import JsonObject, KheishError
+from kheish_mcp.media import Media
+from kheish_mcp.sources.references import References
+from kheish_mcp.sources.web import Web
+from kheish_mcp.stores.assets import AssetStore
+from kheish_mcp.stores.database import Database
+from kheish_mcp.stores.jobs import Jobs
+from kheish_mcp.stores.ledger import Ledger
+from kheish_mcp.stores.policy import Policy
+from kheish_mcp.stores.sessions import SessionStore
+from kheish_mcp.tools.base import Call, Lanes
+from kheish_mcp.tools.generate_image import GenerateImage, run
+from kheish_mcp.workers import Workers
+from tests.memory_disk import MemoryDisk
+from tests.samples import picture
+
+pytestmark = pytest.mark.anyio
+SOON: Final = 20.0
+MOST_STEPS: Final = 200
+PIER: Final = GenerateImage(prompt="a pier at dusk")
+MODELS: Final = ("paint/first", "paint/second")
+
+
+class Painter(Driver, ImageGeneration):
+    """Takes money for a picture as soon as it is asked, and says what of it was noticed."""
+
+    name = provider = "painter"
+    needs_key = False
+
+    def __init__(self) -> None:
+        self.billed = 0
+        self.heard = 0
+        self.given = 0
+
+    async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
+        await exchange.sent()
+        self.billed += 1
+        await exchange.responded(f"gen-{self.billed}")
+        self.heard += 1
+        exchange.arrived()
+        self.given += 1
+        return Generation((Media(picture("PNG"), "image/png"),), model, 0.25, f"gen-{self.billed}")
+
+
+@dataclass
+class Attempt:
+    """One call on one disk: who was paid, and what its caller got."""
+
+    root: Path
+    disk: MemoryDisk
+    painter: Painter = field(default_factory=Painter)
+    result: JsonObject | None = None
+    refusal: KheishError | None = None
+
+    async def make(self, workers: Workers, began: Callable[[], None]) -> None:
+        """The call; `began` is told when the stores are open."""
+        async with opened(self.root, self.disk, workers, self.painter) as (call, _):
+            began()
+            try:
+                with anyio.fail_after(SOON):
+                    self.result = (await run(PIER, call)).result
+            except KheishError as refusal:
+                self.refusal = refusal
+            self.disk.fault = lambda step: None
+
+
+@pytest.fixture
+async def workers() -> AsyncGenerator[Workers]:
+    """One child for all attempts."""
+    made = Workers(size=1)
+    yield made
+    await made.close()
+
+
+async def heard(sentence: str) -> None:
+    """The report to a caller who does not listen."""
+
+
+@asynccontextmanager
+async def opened(
+    root: Path, disk: MemoryDisk, workers: Workers, painter: Painter
+) -> AsyncGenerator[tuple[Call, Database]]:
+    """A call on stores whose database is on the disk in memory, after what a daemon does when it starts."""
+    async with Database.open(root, vfs=disk.name) as database, anyio.create_task_group() as group:
+        jobs, assets = Jobs(database, group), AssetStore(root, database)
+        await jobs.open()
+        offer = Offer("here", "painter", painter, provider="painter", models={"image_generation": MODELS})
+        yield (
+            Call(
+                catalog=Catalog([offer]),
+                assets=assets,
+                references=References(assets, None, Web()),
+                workspace=None,
+                workers=workers,
+                jobs=jobs,
+                ledger=Ledger(database),
+                sessions=SessionStore(database),
+                policy=Policy(database),
+                latest={},
+                converse=converse,
+                lanes=Lanes(),
+                learn=anyio.lowlevel.checkpoint,
+                owner="local",
+                at_hand=False,
+                report=heard,
+                wait_seconds=SOON,
+            ),
+            database,
+        )
+        group.cancel_scope.cancel()
+    jobs.close()
+
+
+async def books(call: Call, database: Database) -> tuple[list[Any], list[Any], set[str]]:
+    """Rows of the ledger and jobs, and the assets that can be read."""
+    rows = await database.rows("SELECT state, generation_id, cost_usd, asset_ids FROM exchange ORDER BY number")
+    jobs = await database.rows("SELECT state FROM job")
+    page, _ = await call.assets.page("local", None)
+    whole = set()
+    for asset in page:
+        with suppress(KheishError):
+            await call.assets.read(asset)
+            whole.add(asset.asset_id)
+    assert whole == {asset.asset_id for asset in page}
+    assert await database.rows("PRAGMA integrity_check") == [("ok",)]
+    return rows, jobs, whole
+
+
+def failing(failure: type[Exception], first: int, last: float) -> Callable[[MemoryDisk], None]:
+    """Steps of a disk, counted from now on, that fail."""
+
+    def arm(disk: MemoryDisk) -> None:
+        before = disk.steps
+
+        def fault(step: int) -> None:
+            if first <= step - before <= last:
+                raise failure("the disk says no")
+
+        disk.fault = fault
+
+    return arm
+
+
+@pytest.mark.parametrize(
+    ("failure", "lasting"),
+    [(apsw.FullError, False), (apsw.IOError, False), (apsw.FullError, True)],
+    ids=["full once", "broken once", "full from then on"],
+)
+async def test_a_disk_that_fails_at_any_step_of_a_paid_call_loses_and_doubles_nothing(
+    lasting: bool, failure: type[Exception], workers: Workers, tmp_path: Path
+):
+    outcomes = []
+    for at in range(1, MOST_STEPS):
+        disk = MemoryDisk(f"paid-{failure.__name__}-{lasting}-{at}")
+        attempt = Attempt(tmp_path / str(at), disk)
+        arm = failing(failure, at, float("inf") if lasting else at)
+        before = 0
+
+        def began(arm: Any = arm, disk: MemoryDisk = disk) -> None:
+            nonlocal before
+            before = disk.steps
+            arm(disk)
+
+        await attempt.make(workers, began)
+        await check_failed(attempt, workers, lasting=lasting)
+        outcomes.append(attempt)
+        if attempt.disk.steps - before < at:
+            break
+    assert len(outcomes) > 20
+    assert outcomes[0].painter.billed == 0
+    assert outcomes[-1].result is not None
+    assert any(each.refusal is not None and each.painter.billed for each in outcomes) or not lasting
+
+
+async def check_failed(attempt: Attempt, workers: Workers, *, lasting: bool) -> None:
+    """What the next daemon finds of a call whose disk failed."""
+    painter = attempt.painter
+    async with opened(attempt.root, attempt.disk, workers, Painter()) as (call, database):
+        rows, jobs, assets = await books(call, database)
+    aside = list((attempt.root / "quarantine").glob("*.bin"))
+    assert painter.billed <= 1
+    assert {state for (state,) in jobs} <= {"completed", "failed"}
+    assert {row[0] for row in rows} <= {"stored", "failed", "unknown"}
+    billed = [row for row in rows if row[0] in ("stored", "unknown") or row[2] is not None]
+    assert len(billed) >= painter.billed
+    if attempt.result is not None:
+        assert {each["asset_id"] for each in attempt.result["assets"]} == assets
+    else:
+        assert attempt.refusal is not None
+        assert not painter.billed or attempt.refusal.details["possibly_billed"] is True
+    # One step that fails takes nothing of what came, whichever it is.
+    assert not painter.given or assets or aside or lasting
+
+
+async def test_a_power_cut_at_any_step_of_a_paid_call_loses_nothing_of_what_was_paid(workers: Workers, tmp_path: Path):
+    disk = MemoryDisk("paid-cut")
+    attempt = Attempt(tmp_path / "state", disk)
+    painter, cuts = attempt.painter, []
+
+    def remember(step: int) -> None:
+        blobs = {path.name for path in attempt.root.glob("assets/blobs/??/*")}
+        left = disk.after_power_cut(f"paid-cut-{step}")
+        cuts.append((painter.billed, painter.heard, attempt.result is not None, blobs, left))
+
+    await attempt.make(workers, lambda: setattr(disk, "fault", remember))
+    cuts.append((1, 1, True, {path.name for path in attempt.root.glob("assets/blobs/??/*")},
+                 disk.after_power_cut("paid-cut-end")))  # fmt: skip
+    assert len(cuts) > 20
+    assert {billed for billed, *_ in cuts} == {0, 1}
+    for billed, noticed, done, blobs, left in cuts:
+        async with opened(attempt.root, left, workers, Painter()) as (call, database):
+            rows, jobs, assets = await books(call, database)
+            named = {str(sha256) for (sha256,) in await database.rows("SELECT sha256 FROM asset")}
+        assert named <= blobs
+        assert len(rows) >= billed
+        for state, generation_id, cost, ids in rows[:billed]:
+            assert state in ("stored", "unknown")
+            assert generation_id == "gen-1" or not noticed
+            assert state == "unknown" or (cost == 0.25 and assets and assets.pop() in ids)
+        assert not done or jobs == [("completed",)]
