@@ -42,8 +42,8 @@ api_key_env = "OPENROUTER_API_KEY"
 base_url = "{}"
 """
 LARGE, SMALL = (wav(bytes(size)) for size in (10_000_000, 700_000))
-# What a client takes by default: TypeScript 10 MiB over stdio, Python (mcp 2.3) 1 MiB in one event of a stream. A probe asks
-# for this much, where it can; Python's SSE client has no such option.
+# What a client takes by default: TypeScript's 10 MiB over stdio, and so its probe asks for more; Python's SSE client (mcp 2.3)
+# 1 MiB in one event, and it cannot be asked for more.
 BUFFER = 64 << 20
 DEADLINE_S = 60
 
@@ -101,10 +101,25 @@ async def test_a_client_lists_calls_reads_stops_and_hears(
     )
 
 
+@pytest.mark.parametrize("client", ["client 2", "sdk 1"])
+async def test_a_host_that_takes_no_more_keeps_its_connection(
+    request: pytest.FixtureRequest, place: Place, emulator: OpenRouterEmulator, client: str
+):
+    """With its default buffer it would lose the server by one read; see kheish_mcp/profiles.py."""
+    uri, *_ = place.sounds
+    task = {**task_of(place, uri, None, client, "legacy", "stdio"), "name": "opencode", "buffer": None}
+    emulator.fail_next(wire_faults.hang(), path="/images")
+    seen = await probed(probe_of(client, request, place.workspace), task, emulator)
+    path = Path(seen["read"].rsplit(" at ")[-1].rstrip("."))
+    assert path.read_bytes() == LARGE
+    assert set(seen["tools"]) - set(seen["changed"]) == {"generate_image"}
+
+
 def task_of(place: Place, uri: str, site: Site | None, client: str, era: str, transport: str) -> dict[str, Any]:
     """What a probe is asked to do."""
     return {
         "client": client,
+        "name": "probe",
         "era": era,
         "transport": transport,
         "command": [sys.executable, "-m", "kheish_mcp", "serve", "--transport", "stdio"],

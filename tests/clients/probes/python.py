@@ -27,7 +27,7 @@ def stdio(task: Task) -> Any:
 TRANSPORTS = {
     "stdio": stdio,
     "sse": lambda task: sse_client(f"{task['base']}/sse"),
-    "streamable": lambda task: streamable_http_client(f"{task['base']}/mcp", max_sse_event_size=task["buffer"]),
+    "streamable": lambda task: streamable_http_client(f"{task['base']}/mcp"),
 }
 
 

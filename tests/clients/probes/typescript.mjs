@@ -36,7 +36,7 @@ const TRANSPORTS = {
 let change;
 const changed = new Promise(resolve => (change = resolve));
 const onChanged = (error, tools) => change(error ? String(error) : tools.map(tool => tool.name));
-const client = new sdk.Client({ name: 'typescript-probe', version: '1' }, {
+const client = new sdk.Client({ name: task.name, version: '1' }, {
   versionNegotiation: { mode: task.era === 'legacy' ? 'legacy' : { pin: task.era } },
   listChanged: { tools: { autoRefresh: true, debounceMs: 0, onChanged } },
 });
@@ -58,9 +58,11 @@ seen.picture = picture.content.map(block => block.type);
 const image = picture.content.find(block => block.type === 'image');
 seen.image = [image.mimeType, Buffer.from(image.data, 'base64').subarray(1, 4).toString('latin1')];
 
-const read = (await client.readResource({ uri: task.uri })).contents[0];
-const bytes = Buffer.from(read.blob, 'base64');
-seen.read = [bytes.length, createHash('sha256').update(bytes).digest('hex')];
+const digest = ({ contents: [{ blob }] }) => {
+  const bytes = Buffer.from(blob, 'base64');
+  return [bytes.length, createHash('sha256').update(bytes).digest('hex')];
+};
+seen.read = await client.readResource({ uri: task.uri }).then(digest, error => error.message);
 
 await writeFile(task.routes, task.change);
 seen.changed = await changed;
