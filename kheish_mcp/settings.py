@@ -22,6 +22,7 @@ RECORD: Final = "serve.json"
 HERE: Final = ".kheish-daemon-data"
 BIND: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]+)):([0-9]{1,5})")
 SECRET: Final = re.compile(r"(?:^|_)(?:API)?(?:KEYS?|TOKENS?|SECRETS?|PASSWORD|CREDENTIALS?)(?:_|$)", re.IGNORECASE)
+REFERENCE: Final = re.compile(r"(?=[$%{])\$?[{%]*\s*(?:env:|secrets\.)?([A-Za-z_][A-Za-z0-9_]*)(?::-)?\s*[}%]*")
 DISCOVERY: Final[dict[str, Discovery]] = {
     "": "best_effort", "best_effort": "best_effort", "best-effort": "best_effort", "on": "best_effort",
     "enabled": "best_effort", "1": "best_effort", "true": "best_effort",
@@ -208,10 +209,15 @@ def _is_made_here(folder: Path) -> bool:
 
 
 class _Given:
-    """Options and variables, read by the same rules: an option first, empty variables as if they were unset."""
+    """Options and variables, read by the same rules: an option first, empty variables as if they were unset.
+
+    A variable that holds only its own name in a client's braces, `${X}` or `{env:X}`, counts as empty: clients pass
+    that on where they found no value for it.
+    """
 
     def __init__(self, environ: Mapping[str, str], cwd: Path) -> None:
-        self.environ = {name: value for name, value in environ.items() if value.strip()}
+        filled = {name: value for name, value in environ.items() if value.strip()}
+        self.environ = {name: value for name, value in filled.items() if _own_name(value) != name}
         self.cwd = cwd
 
     def text(self, option: str | None, variable: str) -> str | None:
@@ -238,6 +244,11 @@ class _Given:
             raise ConfigError(
                 f"{_name_of(option, variable)} begins with a ~ that is no home folder.", hint="Write the whole path."
             ) from None
+
+
+def _own_name(value: str) -> str | None:
+    reference = REFERENCE.fullmatch(value.strip())
+    return reference and reference[1]
 
 
 def _name_of(option: str | None, variable: str) -> str:

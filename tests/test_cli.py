@@ -41,7 +41,18 @@ def test_every_code_has_the_exit_code_of_the_contract():
 
 def test_every_file_of_commands_is_listed_and_every_listed_command_has_its_file():
     folder = Path(__file__).parent.parent / "kheish_mcp" / "cli"
-    beside = {"__init__", "frame", "moments", "callback", "keys", "checks", "canary", "conversing", "drawing"}
+    beside = {
+        "__init__",
+        "frame",
+        "moments",
+        "callback",
+        "keys",
+        "checks",
+        "canary",
+        "conversing",
+        "drawing",
+        "placing",
+    }
     assert set(COMMANDS) == {path.stem for path in folder.glob("*.py")} - beside
 
 

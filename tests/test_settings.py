@@ -66,6 +66,19 @@ def test_an_empty_variable_is_an_unset_one(nothing: str, load: Callable[..., Set
     assert empty.variable("MY_KEY") is None
 
 
+@pytest.mark.parametrize("form", ["${%s}", "$%s", " ${env:%s} ", "{env:%s}", "${{ secrets.%s }}", "${%s:-}", "%%%s%%"])
+def test_a_reference_to_itself_that_a_client_did_not_fill_is_an_unset_one(form: str, load: Callable[..., Settings]):
+    names = ("OPENROUTER_API_KEY", KEY, KEY_FILE, "KHEISH_WORKSPACE_ROOT", "MY_KEY")
+    settings = load({name: form % name for name in names})
+    assert settings == load()
+    assert settings.variable("MY_KEY") is None
+
+
+@pytest.mark.parametrize("value", ["OPENROUTER_API_KEY", "${OTHER}", "$OPENROUTER_API_KEY2", "x${OPENROUTER_API_KEY}"])
+def test_what_only_looks_like_a_reference_is_a_value(value: str, load: Callable[..., Settings]):
+    assert load({"OPENROUTER_API_KEY": value}).openrouter_api_key == Secret(value)
+
+
 @pytest.mark.parametrize("name", [*PATHS, "default_route", "bind"])
 def test_an_empty_option_is_a_slip_of_the_script(name: str, load: Callable[..., Settings]):
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is empty"):

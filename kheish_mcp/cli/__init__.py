@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "assets": "The kept files: list, get, import, export, delete, gc, verify.",
     "costs": "What was spent, by route, model, tool or day.",
     "doctor": "What works, what does not, why, and the command that fixes it.",
+    "clients": "The configurations of MCP hosts: list, show, install.",
     "tokens": "Bearer tokens for HTTP clients: create, list, revoke.",
 }
 OVERVIEW: Final = """Usage: kheish-daemon COMMAND ...
