@@ -52,6 +52,7 @@ def test_every_file_of_commands_is_listed_and_every_listed_command_has_its_file(
         "conversing",
         "drawing",
         "placing",
+        "seclusion",
     }
     assert set(COMMANDS) == {path.stem for path in folder.glob("*.py")} - beside
 
