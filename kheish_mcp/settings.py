@@ -19,6 +19,7 @@ from .secret import Secret
 Discovery = Literal["best_effort", "required", "disabled"]
 
 RECORD: Final = "serve.json"
+MARK: Final = "serve.mark"
 HERE: Final = ".kheish-daemon-data"
 BIND: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]+)):([0-9]{1,5})")
 SECRET: Final = re.compile(r"(?:^|_)(?:API)?(?:KEYS?|TOKENS?|SECRETS?|PASSWORD|CREDENTIALS?)(?:_|$)", re.IGNORECASE)
@@ -139,7 +140,9 @@ def record_serve(settings: Settings) -> None:
     folder = settings.state_root
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        recorded = {"folder": _mark(folder), **_texts(settings)}
+        with suppress(FileExistsError):
+            os.close(os.open(folder / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        recorded = {"mark": _mark(folder), **_texts(settings)}
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -173,8 +176,13 @@ def _recorded(root: Path) -> dict[str, str]:
 
 
 def _mark(folder: Path) -> str:
-    """What tells this very folder from a copy of it."""
-    return str(folder.stat().st_ino)
+    """What tells this very folder from a copy of it, and from one that somebody made up.
+
+    The number of a file may be guessed, in a new container above all; the moment of its last change, which no archive
+    and no program can set, may not.
+    """
+    found = (folder / MARK).lstat()
+    return f"{found.st_ino}-{found.st_ctime_ns}"
 
 
 def _state_root(given: _Given, option: str | None, transport: str | None) -> Path:
@@ -203,7 +211,7 @@ def _is_made_here(folder: Path) -> bool:
     try:
         found = (folder / RECORD).lstat()
         mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-        return mine and _recorded(folder).get("folder") == _mark(folder)
+        return mine and _recorded(folder).get("mark") == _mark(folder)
     except OSError:
         return False
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 
 from kheish_mcp.errors import ConfigError, KheishError, UsageError
 from kheish_mcp.secret import Secret
-from kheish_mcp.settings import HERE, RECORD, Address, Settings, environment, record_serve
+from kheish_mcp.settings import HERE, MARK, RECORD, Address, Settings, environment, record_serve
 from tests.conftest import CANARY
 
 PATHS = {
@@ -204,7 +206,7 @@ def test_the_record_is_private_whole_and_alone(load: Callable[..., Settings], tm
     record = tmp_path / "state" / RECORD
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     assert stat.S_IMODE(record.parent.stat().st_mode) == 0o700
-    assert list(record.parent.iterdir()) == [record]
+    assert {path.name for path in record.parent.iterdir()} == {RECORD, MARK}
     assert load().routes_file == tmp_path / "two.toml"
 
 
@@ -230,7 +232,7 @@ def test_a_state_root_that_cannot_be_written_is_refused(load: Callable[..., Sett
     (tmp_path / "other" / RECORD).mkdir(parents=True)
     with pytest.raises(ConfigError, match="state root cannot be written"):
         record_serve(load(transport="http", state_root="other"))
-    assert [path.name for path in (tmp_path / "other").iterdir()] == [RECORD]
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {RECORD, MARK}
 
 
 def test_a_state_root_that_serve_made_here_is_found(tmp_path: Path):
@@ -246,6 +248,18 @@ def test_a_state_root_that_serve_made_here_is_found(tmp_path: Path):
 def _copied(made: Path, place: Path) -> None:
     (place / HERE).mkdir()
     (place / HERE / RECORD).write_bytes((made / RECORD).read_bytes())
+
+
+def _whole(made: Path, place: Path) -> None:
+    shutil.copytree(made, place / HERE)
+
+
+def _guessed(made: Path, place: Path) -> None:
+    (place / HERE).mkdir()
+    (place / HERE / MARK).touch()
+    numbers = [(place / HERE).stat().st_ino, (place / HERE / MARK).stat().st_ino]
+    guesses = {"folder": str(numbers[0]), "mark": f"{numbers[1]}-{time.time_ns()}"}
+    (place / HERE / RECORD).write_text(json.dumps(guesses), encoding="utf-8")
 
 
 def _linked(made: Path, place: Path) -> None:
@@ -267,7 +281,7 @@ def _a_pipe(made: Path, place: Path) -> None:
     os.mkfifo(place / HERE / RECORD)
 
 
-@pytest.mark.parametrize("come_along", [_copied, _linked, _empty, _unmarked, _a_pipe])
+@pytest.mark.parametrize("come_along", [_copied, _whole, _guessed, _linked, _empty, _unmarked, _a_pipe])
 def test_a_folder_that_came_with_a_repository_is_not_taken(come_along: Callable[[Path, Path], None], tmp_path: Path):
     record_serve(Settings(tmp_path / "made"))
     place = tmp_path / "repository"
