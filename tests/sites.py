@@ -24,6 +24,7 @@ from kheish_mcp.transports.guards import Names
 from kheish_mcp.transports.http import App, make_app
 from kheish_mcp.transports.limits import Limits
 from kheish_mcp.transports.serving import Front, HttpServer, listen_on
+from kheish_mcp.trust import trust_of
 
 TRANSPORTS = ("streamable", "sse")
 
@@ -62,7 +63,9 @@ class Site:
 def plain(base: str, token: str | None = None, **more: Any) -> httpx2.AsyncClient:
     """A plain HTTP client of a site."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return httpx2.AsyncClient(base_url=base, headers=headers, timeout=30, trust_env=False, **more)
+    return httpx2.AsyncClient(
+        base_url=base, headers=headers, timeout=30, trust_env=False, verify=trust_of(base), **more
+    )
 
 
 @asynccontextmanager

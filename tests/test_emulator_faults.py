@@ -18,6 +18,7 @@ import httpx2
 import pytest
 from PIL import Image
 
+from kheish_mcp.trust import trust_of
 from tests.conftest import CANARY
 from tests.emulators.provider import faults, synthetic
 from tests.emulators.provider.emulator import OpenRouterEmulator
@@ -39,7 +40,9 @@ HEAR = {
 def http(emulator: OpenRouterEmulator) -> Iterator[httpx2.Client]:
     """A plain client with the key, that follows nothing."""
     headers = {"Authorization": f"Bearer {CANARY}"}
-    with httpx2.Client(base_url=emulator.base_url, headers=headers, timeout=10) as client:
+    with httpx2.Client(
+        base_url=emulator.base_url, headers=headers, timeout=10, verify=trust_of(emulator.base_url)
+    ) as client:
         yield client
 
 

@@ -15,6 +15,7 @@ from openrouter import OpenRouter, errors
 from openrouter.utils import BackoffStrategy, RetryConfig
 from PIL import Image
 
+from kheish_mcp.trust import trust_of
 from tests.conftest import CANARY
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults
@@ -37,7 +38,9 @@ def sdk(emulator: OpenRouterEmulator) -> Iterator[OpenRouter]:
 def http(emulator: OpenRouterEmulator) -> Iterator[httpx2.Client]:
     """A plain client with the key."""
     headers = {"Authorization": f"Bearer {CANARY}"}
-    with httpx2.Client(base_url=emulator.base_url, headers=headers, timeout=10) as client:
+    with httpx2.Client(
+        base_url=emulator.base_url, headers=headers, timeout=10, verify=trust_of(emulator.base_url)
+    ) as client:
         yield client
 
 

@@ -19,6 +19,7 @@ from .. import __version__
 from ..capabilities import Exchange
 from ..errors import DeadlineExceeded, Json, KheishError, Unauthenticated
 from ..secret import Secret
+from ..trust import trust_of
 from .answers import LARGEST, Answer, beginning, generation_id_of, said, whole, without
 from .breaker import Breakers
 from .course import Course
@@ -298,6 +299,7 @@ class Line:
                 timeout=httpx2.Timeout(READ_S, connect=CONNECT_S, pool=POOL_S, write=WRITE_S),
                 follow_redirects=False,
                 trust_env=False,
+                verify=trust_of(self.endpoint.base_url),
             )
         return self._client
 

@@ -85,9 +85,13 @@ def bomb(side: int = 30000) -> bytes:
 @cache
 def gzip_spaces(megabytes: int = 256) -> bytes:
     """A small gzip stream that unpacks to so many megabytes of spaces."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    block = b" " * (1 << 20)
-    return b"".join(packer.compress(block) for _ in range(megabytes)) + packer.flush()
+    block, packer, checksum = b" " * (1 << 20), zlib.compressobj(9, zlib.DEFLATED, -15), 0
+    # After a full flush nothing refers back, so that one packed megabyte may be repeated.
+    packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    for _ in range(megabytes):
+        checksum = zlib.crc32(block, checksum)
+    tail = packer.flush() + struct.pack("<II", checksum, megabytes << 20)
+    return b"\x1f\x8b\x08" + bytes(7) + packed * megabytes + tail
 
 
 @cache
