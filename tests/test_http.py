@@ -337,6 +337,15 @@ async def test_a_body_that_is_not_json_is_a_failure(body: bytes):
     assert caught.value.remains == (body,)
 
 
+async def test_countless_values_are_not_even_parsed():
+    body = b"[" + b"[]," * 1_000_001 + b"1]"
+    async with provider(answer(body)) as served, line_to(served) as line:
+        got = await ask(line)
+        with pytest.raises(Unavailable, match="far too many values") as caught:
+            await got.json()
+    assert caught.value.remains == (body,)
+
+
 async def test_json_may_be_large_and_begin_with_white_space_and_repeat_itself():
     body = b" \n  " + b'{"a": 1, "a": "' + b"x" * PARSE_IN_THREAD + b'"}'
     async with provider(answer(body)) as served, line_to(served) as line:

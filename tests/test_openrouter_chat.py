@@ -302,6 +302,15 @@ def test_no_more_calls_are_held_than_anybody_would_make():
     assert reply.warnings == ("Of the tool calls, those after the first 256 were left out.",)
 
 
+def test_no_more_pictures_and_thoughts_are_held_than_a_model_would_have():
+    assembly = Assembly(MODEL)
+    for start in (0, 3000):
+        thoughts = [{"index": number, "type": "reasoning.text", "text": "Hm."} for number in range(start, start + 3000)]
+        assembly.take(chunk({"images": [{}] * 200, "reasoning_details": thoughts}))
+    assert len(assembly.pictures()) == 256
+    assert len(assembly.reply((), ()).reasoning) == 4096
+
+
 def test_a_surrogate_pair_in_two_events_is_one_character_and_half_a_pair_is_none():
     reply, pieces = heard(
         chunk({"content": "a\ud83d"}), chunk({"content": "\ude00b"}), chunk({"content": "\ud83d"}, "stop")

@@ -23,6 +23,8 @@ LARGEST: Final = 64 << 20
 LARGEST_REFUSAL: Final = 1 << 20
 REFUSAL_S: Final = 10.0
 PARSE_IN_THREAD: Final = 1 << 20
+MARKS: Final = (b",", b"[", b"{")  # each begins one more value
+MOST_VALUES: Final = 2_000_000  # a day's recording with the time of each word has a quarter of that
 GENERATION: Final = "x-generation-id"
 LONGEST_ID: Final = 200
 
@@ -41,7 +43,12 @@ class Answer:
     generation_id: str | None
 
     async def json(self) -> Json:
-        """The body as JSON; Unavailable where it is none. A large one is parsed in a thread."""
+        """The body as JSON; Unavailable where it is none. A large one is parsed in a thread.
+
+        And Unavailable for countless values: 64 MiB of `[],[],` are 4 GB once they are parsed, and minutes.
+        """
+        if sum(map(self.body.count, MARKS)) > MOST_VALUES:
+            raise malformed("The provider's answer holds far too many values.", self.body)
         try:
             if len(self.body) > PARSE_IN_THREAD:
                 return await to_end(partial(_parse, self.body))

@@ -14,7 +14,7 @@ from .openrouter_codec import Picture, bytes_of, cost_of, picture_of, table_of
 from .refusals import malformed, number
 
 LONGEST_NAME: Final = 200
-MOST_CALLS: Final = 256
+MOST_CALLS, MOST_PICTURES, MOST_THOUGHTS = 256, 256, 4096
 COUNTS: Final = {
     "prompt_tokens": ("", "prompt_tokens"),
     "completion_tokens": ("", "completion_tokens"),
@@ -146,7 +146,7 @@ class Assembly:
         said = table_of(choice.get("delta") if streamed else choice["message"])
         for position, entry in enumerate(_entries(said, "tool_calls")):
             self._call(entry, self._place(entry, streamed, position))
-        self._images += _entries(said, "images")
+        self._images += _entries(said, "images")[: MOST_PICTURES - len(self._images)]
         audio = table_of(said.get("audio"))
         self._sound += _texts(audio.get("data"))
         self._spoken += _texts(audio.get("transcript"))
@@ -189,6 +189,8 @@ class Assembly:
     def _think(self, detail: JsonObject) -> None:
         """Adds to the reasoning, which some models want back with their tool calls just as it was."""
         slot = str(detail.get("index")), str(detail.get("type"))
+        if slot not in self._reasoning and len(self._reasoning) >= MOST_THOUGHTS:
+            return
         held, grown = self._reasoning.setdefault(slot, {}), self._grown.setdefault(slot, {})
         for key, value in detail.items():
             if key in GROWING and isinstance(value, str):
