@@ -499,6 +499,13 @@ def test_a_file_is_where_the_host_s_own_variable_puts_it(home: Path, tmp_path: P
     assert file_of(HOSTS["claude-code"], "user", moved) == home / ".claude" / ".claude.json"
 
 
+def test_a_place_that_cannot_be_looked_at_is_only_not_there(clients: Run, monkeypatch: pytest.MonkeyPatch, home: Path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ("x" * 300)))
+    standing = next(row for row in data(clients("list")) if row["name"] == "zed")
+    assert (standing["present"], standing["installed"]) == (False, False)
+    assert "cannot be used" in refusal(clients("install", "zed"))[1]["message"]
+
+
 def test_of_two_places_the_one_in_use_is_taken(home: Path):
     first, second = (place.path({}) for place in HOSTS["opencode"].user)
     assert file_of(HOSTS["opencode"], "user", {}) == first

@@ -28,12 +28,16 @@ def file_of(host: Host) -> Path:
 
 
 def expected(host: Host) -> str:
-    """What the file holds: an open project as the workspace where the host has a word for it."""
+    """What the file holds: an open project as the workspace where the host has a word for it.
+
+    Hosts of a terminal find the daemon on its PATH and work in its folder; the others need absolute paths.
+    """
     if host.name == "visual-studio":  # it runs on Windows and the daemon does not
         return snippet(host, entry_of(host, Remote("http://127.0.0.1:4000/mcp"))) + "\n"
     workspace = host.workspace or PLACE
     arguments = ("serve", "--transport", "stdio", "--workspace-root", workspace)
-    return snippet(host, entry_of(host, Launch(PROGRAM, arguments))) + "\n"
+    program = "kheish-daemon" if workspace == "." else PROGRAM
+    return snippet(host, entry_of(host, Launch(program, arguments))) + "\n"
 
 
 def test_there_is_one_for_every_host_and_the_readme_names_each():

@@ -145,7 +145,15 @@ def file_of(host: Host, scope: Scope, environ: Mapping[str, str]) -> Path:
     if scope == "project":
         return Path.cwd() / host.project
     paths = [place.path(environ) for place in host.user]
-    return next((path for path in paths if path.exists()), next((p for p in paths if p.parent.exists()), paths[0]))
+    there = [path for path in paths if _is_there(path)] + [path for path in paths if _is_there(path.parent)]
+    return [*there, *paths][0]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder on the way that may not be looked into
+        return False
 
 
 def _known(name: str) -> Host:
@@ -273,7 +281,7 @@ def _standing(host: Host) -> JsonObject:
         "title": host.title,
         "path": None if path is None else str(path),
         "project_path": project,
-        "present": path is not None and (path.exists() or (path.parent != Path.home() and path.parent.exists())),
+        "present": path is not None and (_is_there(path) or (path.parent != Path.home() and _is_there(path.parent))),
         "installed": path is not None and _is_in(host, path),
         "transports": transports,
         "editable": host.is_editable,
@@ -281,7 +289,7 @@ def _standing(host: Host) -> JsonObject:
 
 
 def _is_in(host: Host, path: Path) -> bool | None:
-    if not path.exists():
+    if not _is_there(path):
         return False
     if not host.is_editable:
         return None
