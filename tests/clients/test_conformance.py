@@ -56,8 +56,8 @@ class Verdicts:
         """What is worth telling."""
         passed, checks = self.passed, sum(passed for passed, _ in self.checks.values())
         required = f"{len(self.required & passed)}/{len(self.required)} required scenarios"
-        tasks = f"{len(self.tasks & passed)}/{len(self.tasks)} of tasks"
-        return f"{required}, {tasks}, {len(passed)}/{len(self.checks)} in all; {checks} checks"
+        tasks = f", {len(self.tasks & passed)}/{len(self.tasks)} of tasks" if self.tasks else ""
+        return f"{required}{tasks}, {len(passed)}/{len(self.checks)} in all; {checks} checks"
 
 
 @pytest.fixture
