@@ -96,6 +96,8 @@ def test_the_address_that_a_connection_came_to_is_a_name():
     assert not Names(()).has("192.168.1.6:4000", scope)
     assert Names(()).has("[fe80::1]:4000", {"server": ("fe80::1", 4000)})
     assert Names(("fe80::2",)).has("[fe80::2]", {})
+    assert Names(("Media.Example:443", "[fe80::2]:4000")).has("media.example", {})
+    assert not Names(("media.example:443",)).has("443", {})
 
 
 async def test_forwarded_headers_count_only_from_a_named_proxy(state_root: Path):

@@ -29,7 +29,7 @@ class Names:
     """
 
     def __init__(self, allowed: Collection[str]) -> None:
-        self._allowed = LOCALHOST | {_bracketed(name.lower()) for name in allowed}
+        self._allowed = LOCALHOST | {_name_of(authority.lower()) for authority in allowed}
 
     def has(self, authority: str, scope: Scope) -> bool:
         """Whether a `host` or `host:port` is one of them."""
@@ -132,6 +132,11 @@ class Patience:
 def _has_body(scope: Scope) -> bool:
     headers = Headers(scope=scope)
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def _name_of(authority: str) -> str:
+    match = HOST.fullmatch(authority)
+    return match[1] if match is not None else _bracketed(authority)
 
 
 def _bracketed(host: str) -> str:

@@ -75,4 +75,4 @@ def make_app(blob: Path) -> Starlette:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "blob").write_bytes(BLOB)
-        uvicorn.run(make_app(Path(folder) / "blob"), port=int(sys.argv[1]), log_level="warning")
+        uvicorn.run(make_app(Path(folder) / "blob"), port=int(sys.argv[1]), log_level="critical")

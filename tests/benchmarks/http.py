@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,16 @@ class Server:
         return stream
 
 
+@contextmanager
+def started(command: list[str], **more: Any) -> Generator[subprocess.Popen[str]]:
+    """A child for as long as the block runs."""
+    with subprocess.Popen(command, **more) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
 @asynccontextmanager
 async def ours(root: Path) -> AsyncGenerator[Server]:
     """The product, with a token for each principal and the blob as the first one's asset."""
@@ -86,7 +96,7 @@ async def ours(root: Path) -> AsyncGenerator[Server]:
         tokens = tuple([(await store.create(f"p{n}", "generate"))[1].reveal() for n in range(PRINCIPALS)])
     command = [sys.executable, "-m", "kheish_mcp", "serve", "--bind", "127.0.0.1:0"]
     env = {"PATH": os.environ["PATH"], "KHEISH_STATE_ROOT": str(root / "state")}
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+    with started(command, env=env, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         port = int(re.search(r":(\d+)/mcp", process.stderr.readline())[1])  # type: ignore[index]
         headers = {"Authorization": f"Bearer {tokens[0]}"}
@@ -94,7 +104,6 @@ async def ours(root: Path) -> AsyncGenerator[Server]:
             text = os.urandom(BLOB_BYTES // 2).hex().encode()
             kept = (await http.post(f"http://127.0.0.1:{port}/assets", content=text)).json()
         yield Server("ours", port, process.pid, tokens, f"/assets/{kept['asset_id']}", kept["uri"])
-        process.terminate()
 
 
 @asynccontextmanager
@@ -103,7 +112,7 @@ async def bare() -> AsyncGenerator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "tests.benchmarks.bare_http", str(port), str(BLOB_BYTES)]
-    with subprocess.Popen(command) as process:
+    with started(command) as process:
         async with httpx2.AsyncClient(trust_env=False) as http:
             while True:
                 try:
@@ -112,7 +121,6 @@ async def bare() -> AsyncGenerator[Server]:
                 except httpx2.ConnectError:
                     await anyio.sleep(0.1)
         yield Server("bare", port, process.pid, (), "/blob", "test://blob")
-        process.terminate()
 
 
 async def timed(work: Callable[[], Awaitable[Any]], rounds: int = ROUNDS) -> str:
@@ -192,7 +200,7 @@ async def large_upload(server: Server, head: str, what: str, piece: bytes) -> No
 async def ten_megabytes(server: Server) -> None:
     """The same bytes by URL and through MCP."""
     token = server.tokens[0] if server.tokens else None
-    async with httpx2.AsyncClient(base_url=server.base, headers=server.headers(0), trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=server.base, headers=server.headers(0), trust_env=False, timeout=60) as http:
         tell(server, "10 MB by URL", await timed(lambda: http.get(server.by_url)))
         part = {"Range": "bytes=5000000-5065535"}
         tell(server, "64 KiB of 10 MB by URL", await timed(lambda: http.get(server.by_url, headers=part)))
