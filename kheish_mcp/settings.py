@@ -20,6 +20,7 @@ Discovery = Literal["best_effort", "required", "disabled"]
 
 RECORD: Final = "serve.json"
 MARK: Final = "serve.mark"
+LONGEST_RECORD: Final = 64 << 10
 HERE: Final = ".kheish-daemon-data"
 BIND: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]+)):([0-9]{1,5})")
 SECRET: Final = re.compile(r"(?:^|_)(?:API)?(?:KEYS?|TOKENS?|SECRETS?|PASSWORD|CREDENTIALS?)(?:_|$)", re.IGNORECASE)
@@ -167,12 +168,23 @@ def _texts(settings: Settings) -> dict[str, str]:
 
 
 def _recorded(root: Path) -> dict[str, str]:
-    """What `record_serve` left; nothing where it left nothing, or where it cannot be read."""
+    """What `record_serve` left; nothing where it left nothing, or where this is no plain file of this user's."""
     try:
-        loaded = json.loads((root / RECORD).read_text(encoding="utf-8", errors="surrogateescape"))
+        loaded = json.loads(_plain_file_of_mine(root / RECORD).decode("utf-8", "surrogateescape"))
     except (OSError, ValueError, RecursionError):
         return {}
     return {key: value for key, value in loaded.items() if isinstance(value, str)} if isinstance(loaded, dict) else {}
+
+
+def _plain_file_of_mine(path: Path) -> bytes:
+    """The file's first 64 KiB; a pipe of that name would hold every command for ever, and a link lead elsewhere."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        is_mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        return os.read(descriptor, LONGEST_RECORD) if is_mine else b""
+    finally:
+        os.close(descriptor)
 
 
 def _mark(folder: Path) -> str:
@@ -209,9 +221,7 @@ def _is_made_here(folder: Path) -> bool:
     elsewhere.
     """
     try:
-        found = (folder / RECORD).lstat()
-        mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-        return mine and _recorded(folder).get("mark") == _mark(folder)
+        return _recorded(folder).get("mark") == _mark(folder)
     except OSError:
         return False
 

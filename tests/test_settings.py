@@ -225,6 +225,16 @@ def test_a_record_that_is_none_names_nothing(left: bytes, load: Callable[..., Se
     assert load() == Settings(tmp_path / "state")
 
 
+def test_a_record_that_is_no_plain_file_holds_up_nothing(load: Callable[..., Settings], tmp_path: Path):
+    (tmp_path / "theirs").write_text(json.dumps({"routes_file": "/theirs/routes.toml"}), encoding="utf-8")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / RECORD).symlink_to(tmp_path / "theirs")
+    assert load().routes_file is None
+    (tmp_path / "state" / RECORD).unlink()
+    os.mkfifo(tmp_path / "state" / RECORD)
+    assert load().routes_file is None
+
+
 def test_a_state_root_that_cannot_be_written_is_refused(load: Callable[..., Settings], tmp_path: Path):
     (tmp_path / "state").write_bytes(b"")
     with pytest.raises(ConfigError, match="state root cannot be written"):
