@@ -23,7 +23,7 @@ from .tools.attachments import Attachments, seeing
 from .tools.base import Call, Question, Witness, total
 from .tools.caps import plan
 from .tools.fallback import first_that_works
-from .tools.paid import keep_paid, origin, save_copies, shown, spend
+from .tools.paid import in_vain, keep_paid, origin, save_copies, shown, spend
 
 MOST_STEPS: Final = 24
 MOST_USD: Final = 2.0
@@ -208,7 +208,10 @@ class Conversation:
                 self.usage[name] = self.usage.get(name, 0) + count
         said = (Text(reply.text),) if reply.text else ()
         self.turns.append(Turn("assistant", said, reply.tool_calls, reasoning=reply.reasoning))
-        await self.journal("answer", self._answer(reply, assets))
+        try:
+            await self.journal("answer", self._answer(reply, assets))
+        except KheishError as trouble:
+            raise await in_vain(self.call, trouble, reply.text.encode()) from None
         return reply
 
     def _request(self, specs: tuple[ToolSpec, ...]) -> ChatRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,21 @@ import apsw
 import pytest
 
 from kheish_mcp.agent import converse
-from kheish_mcp.capabilities import Driver, Exchange, Generation, ImageGeneration, ImageRequest
+from kheish_mcp.capabilities import (
+    AudioGeneration,
+    Driver,
+    Exchange,
+    Generation,
+    ImageGeneration,
+    ImageRequest,
+    ModelCard,
+    SpeechRequest,
+    Transcript,
+    Transcription,
+    TranscriptionRequest,
+)
 from kheish_mcp.catalog import Catalog, Offer
+from kheish_mcp.conversation import ChatRequest, Reply, TextGeneration
 from kheish_mcp.errors import JsonObject, KheishError
 from kheish_mcp.media import Media
 from kheish_mcp.sources.references import References
@@ -26,38 +39,62 @@ from kheish_mcp.stores.jobs import Jobs
 from kheish_mcp.stores.ledger import Ledger
 from kheish_mcp.stores.policy import Policy
 from kheish_mcp.stores.sessions import SessionStore
-from kheish_mcp.tools.base import Call, Lanes
-from kheish_mcp.tools.generate_image import GenerateImage, run
+from kheish_mcp.tools import ask_model, generate_audio, generate_image, transcribe_audio
+from kheish_mcp.tools.base import Call, Lanes, Outcome
 from kheish_mcp.workers import Workers
 from tests.memory_disk import MemoryDisk
-from tests.samples import picture
+from tests.samples import WHOLE, picture
 
 pytestmark = pytest.mark.anyio
 SOON: Final = 20.0
 MOST_STEPS: Final = 200
-PIER: Final = GenerateImage(prompt="a pier at dusk")
-MODELS: Final = ("paint/first", "paint/second")
+PRICE: Final = 0.25
+MODELS: Final = ("studio/first", "studio/second")
 
 
-class Painter(Driver, ImageGeneration):
-    """Takes money for a picture as soon as it is asked, and says what of it was noticed."""
+class Studio(Driver, ImageGeneration, AudioGeneration, Transcription, TextGeneration):
+    """Takes money for whatever it is asked as soon as it is asked, and says what of it was noticed."""
 
-    name = provider = "painter"
+    name = provider = "studio"
     needs_key = False
 
     def __init__(self) -> None:
-        self.billed = 0
-        self.heard = 0
-        self.given = 0
+        self.billed = self.heard = self.given = 0
 
-    async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
+    async def _sells(self, exchange: Exchange) -> str:
         await exchange.sent()
         self.billed += 1
         await exchange.responded(f"gen-{self.billed}")
         self.heard += 1
         exchange.arrived()
         self.given += 1
-        return Generation((Media(picture("PNG"), "image/png"),), model, 0.25, f"gen-{self.billed}")
+        return f"gen-{self.billed}"
+
+    async def generate_image(self, model: str, request: ImageRequest, exchange: Exchange) -> Generation:
+        return Generation((Media(picture("PNG"), "image/png"),), model, PRICE, await self._sells(exchange))
+
+    async def generate_audio(self, model: str, request: SpeechRequest, exchange: Exchange) -> Generation:
+        return Generation((WHOLE["audio/mpeg"],), model, PRICE, await self._sells(exchange))
+
+    async def transcribe(self, model: str, request: TranscriptionRequest, exchange: Exchange) -> Transcript:
+        return Transcript("Hello.", model, cost_usd=PRICE, generation_id=await self._sells(exchange))
+
+    async def answer(
+        self, model: str, request: ChatRequest, exchange: Exchange, said: Callable[[str], Awaitable[None]]
+    ) -> Reply:
+        return Reply("Hello.", model, "stop", {}, cost_usd=PRICE, generation_id=await self._sells(exchange))
+
+    def models(self) -> tuple[ModelCard, ...]:
+        flags = ("image_generation", "audio_generation", "transcription", "text")
+        return tuple(ModelCard(model, flags, parameters=("temperature",)) for model in MODELS)  # so without tools
+
+
+TOOLS: Final[dict[str, tuple[Callable[..., Awaitable[Outcome]], Callable[[str], Any]]]] = {
+    "generate_image": (generate_image.run, lambda sound: generate_image.GenerateImage(prompt="a pier")),
+    "generate_audio": (generate_audio.run, lambda sound: generate_audio.GenerateAudio(input="Hello.")),
+    "transcribe_audio": (transcribe_audio.run, lambda sound: transcribe_audio.TranscribeAudio(audio=sound)),
+    "ask_model": (ask_model.run, lambda sound: ask_model.AskModel(input="Hello?", session="demo")),
+}
 
 
 @dataclass
@@ -66,17 +103,21 @@ class Attempt:
 
     root: Path
     disk: MemoryDisk
-    painter: Painter = field(default_factory=Painter)
+    tool: str = "generate_image"
+    studio: Studio = field(default_factory=Studio)
     result: JsonObject | None = None
     refusal: KheishError | None = None
+    own: str = ""
 
     async def make(self, workers: Workers, began: Callable[[], None]) -> None:
-        """The call; `began` is told when the stores are open."""
-        async with opened(self.root, self.disk, workers, self.painter) as (call, _):
+        """The call; `began` is told when all is ready for it."""
+        run, form = TOOLS[self.tool]
+        async with opened(self.root, self.disk, workers, self.studio) as (call, _):
+            self.own = (await call.assets.keep(WHOLE["audio/wav"], owner="local")).asset_id
             began()
             try:
                 with anyio.fail_after(SOON):
-                    self.result = (await run(PIER, call)).result
+                    self.result = (await run(form(self.own), call)).result
             except KheishError as refusal:
                 self.refusal = refusal
             self.disk.fault = lambda step: None
@@ -96,13 +137,14 @@ async def heard(sentence: str) -> None:
 
 @asynccontextmanager
 async def opened(
-    root: Path, disk: MemoryDisk, workers: Workers, painter: Painter
+    root: Path, disk: MemoryDisk, workers: Workers, studio: Studio
 ) -> AsyncGenerator[tuple[Call, Database]]:
     """A call on stores whose database is on the disk in memory, after what a daemon does when it starts."""
     async with Database.open(root, vfs=disk.name) as database, anyio.create_task_group() as group:
         jobs, assets = Jobs(database, group), AssetStore(root, database)
         await jobs.open()
-        offer = Offer("here", "painter", painter, provider="painter", models={"image_generation": MODELS})
+        flags = ("image_generation", "audio_generation", "transcription", "text")
+        offer = Offer("here", "studio", studio, provider="studio", models=dict.fromkeys(flags, MODELS))
         yield (
             Call(
                 catalog=Catalog([offer]),
@@ -160,17 +202,23 @@ def failing(failure: type[Exception], first: int, last: float) -> Callable[[Memo
 
 
 @pytest.mark.parametrize(
-    ("failure", "lasting"),
-    [(apsw.FullError, False), (apsw.IOError, False), (apsw.FullError, True)],
-    ids=["full once", "broken once", "full from then on"],
+    ("tool", "failure", "lasting"),
+    [
+        ("generate_image", apsw.FullError, False),
+        ("generate_image", apsw.IOError, False),
+        ("generate_image", apsw.FullError, True),
+        ("generate_audio", apsw.FullError, False),
+        ("transcribe_audio", apsw.FullError, False),
+        ("ask_model", apsw.FullError, False),
+    ],
 )
 async def test_a_disk_that_fails_at_any_step_of_a_paid_call_loses_and_doubles_nothing(
-    lasting: bool, failure: type[Exception], workers: Workers, tmp_path: Path
+    tool: str, failure: type[Exception], lasting: bool, workers: Workers, tmp_path: Path
 ):
     outcomes = []
     for at in range(1, MOST_STEPS):
-        disk = MemoryDisk(f"paid-{failure.__name__}-{lasting}-{at}")
-        attempt = Attempt(tmp_path / str(at), disk)
+        disk = MemoryDisk(f"{tool}-{failure.__name__}-{lasting}-{at}")
+        attempt = Attempt(tmp_path / str(at), disk, tool)
         arm = failing(failure, at, float("inf") if lasting else at)
         before = 0
 
@@ -185,40 +233,43 @@ async def test_a_disk_that_fails_at_any_step_of_a_paid_call_loses_and_doubles_no
         if attempt.disk.steps - before < at:
             break
     assert len(outcomes) > 20
-    assert outcomes[0].painter.billed == 0
+    assert outcomes[0].studio.billed == 0
     assert outcomes[-1].result is not None
-    assert any(each.refusal is not None and each.painter.billed for each in outcomes) or not lasting
+    assert any(each.refusal is not None and each.studio.billed for each in outcomes) or not lasting
 
 
 async def check_failed(attempt: Attempt, workers: Workers, *, lasting: bool) -> None:
     """What the next daemon finds of a call whose disk failed."""
-    painter = attempt.painter
-    async with opened(attempt.root, attempt.disk, workers, Painter()) as (call, database):
+    studio = attempt.studio
+    async with opened(attempt.root, attempt.disk, workers, Studio()) as (call, database):
         rows, jobs, assets = await books(call, database)
+    assets -= {attempt.own}
     aside = list((attempt.root / "quarantine").glob("*.bin"))
-    assert painter.billed <= 1
+    assert studio.billed <= 1
     assert {state for (state,) in jobs} <= {"completed", "failed"}
     assert {row[0] for row in rows} <= {"stored", "failed", "unknown"}
     billed = [row for row in rows if row[0] in ("stored", "unknown") or row[2] is not None]
-    assert len(billed) >= painter.billed
+    assert len(billed) >= studio.billed
     if attempt.result is not None:
-        assert {each["asset_id"] for each in attempt.result["assets"]} == assets
+        shown = attempt.result["assets"]
+        assert isinstance(shown, list)
+        assert {each["asset_id"] for each in shown if isinstance(each, dict)} == assets
     else:
         assert attempt.refusal is not None
-        assert not painter.billed or attempt.refusal.details["possibly_billed"] is True
+        assert not studio.billed or attempt.refusal.details["possibly_billed"] is True
     # One step that fails takes nothing of what came, whichever it is.
-    assert not painter.given or assets or aside or lasting
+    assert not studio.given or assets or aside or lasting or (attempt.result and attempt.tool == "ask_model")
 
 
 async def test_a_power_cut_at_any_step_of_a_paid_call_loses_nothing_of_what_was_paid(workers: Workers, tmp_path: Path):
     disk = MemoryDisk("paid-cut")
     attempt = Attempt(tmp_path / "state", disk)
-    painter, cuts = attempt.painter, []
+    studio, cuts = attempt.studio, []
 
     def remember(step: int) -> None:
         blobs = {path.name for path in attempt.root.glob("assets/blobs/??/*")}
         left = disk.after_power_cut(f"paid-cut-{step}")
-        cuts.append((painter.billed, painter.heard, attempt.result is not None, blobs, left))
+        cuts.append((studio.billed, studio.heard, attempt.result is not None, blobs, left))
 
     await attempt.make(workers, lambda: setattr(disk, "fault", remember))
     cuts.append((1, 1, True, {path.name for path in attempt.root.glob("assets/blobs/??/*")},
@@ -226,8 +277,9 @@ async def test_a_power_cut_at_any_step_of_a_paid_call_loses_nothing_of_what_was_
     assert len(cuts) > 20
     assert {billed for billed, *_ in cuts} == {0, 1}
     for billed, noticed, done, blobs, left in cuts:
-        async with opened(attempt.root, left, workers, Painter()) as (call, database):
+        async with opened(attempt.root, left, workers, Studio()) as (call, database):
             rows, jobs, assets = await books(call, database)
+            assets -= {attempt.own}
             named = {str(sha256) for (sha256,) in await database.rows("SELECT sha256 FROM asset")}
         assert named <= blobs
         assert len(rows) >= billed

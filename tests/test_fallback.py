@@ -216,3 +216,18 @@ def test_a_model_that_is_no_more_is_not_the_caller_s_fault():
         {"code": "invalid_argument", "message": "No.", "details": {"availability": "model_not_found"}}
     )
     assert passes_on(gone)
+
+
+async def test_what_a_model_was_to_speak_and_did_not_is_given_back_before_another_is_asked(
+    state_root: Path, emulator: OpenRouterEmulator
+):
+    routes = ROUTES.replace(f'audio_generation = "{SPEAKS}"', f'audio_generation = ["hexgrad/kokoro-82m", "{SPEAKS}"]')
+    emulator.fail_next(faults.status(404), path="/audio/speech")
+    async with daemon_on(state_root, emulator, routes) as daemon, client_of(daemon) as client:
+        made = await call(client, "generate_audio", input="This is one of many sentences. " * 200)
+        jobs: Any = daemon.parts.jobs
+        rows = await jobs._database.rows("SELECT model, state, error_code FROM exchange ORDER BY number")
+    assert made["model"] == SPEAKS
+    assert {row[1:] for row in rows if row[0] != SPEAKS} == {("failed", "not_found")}
+    assert {row[1:] for row in rows if row[0] == SPEAKS} == {("stored", None)}
+    assert len(rows) > 3

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import apsw
 import pytest
 
 from kheish_mcp.errors import InvalidArgument, NotFound, ResourceExhausted
@@ -15,6 +16,7 @@ from kheish_mcp.stores.database import Database
 from kheish_mcp.stores.migrations import MIGRATIONS
 from kheish_mcp.stores.sessions import JOURNAL, SessionStore, session_name
 from tests.children import exit_code_of, meet, together
+from tests.memory_disk import MemoryDisk
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 20
@@ -209,3 +211,22 @@ async def test_five_hundred_turns_are_read_at_once(state_root: Path):
                 await run.write("input", {"text": f"question {number}"})
         entries = await store.entries("demo", "local")
     assert [entry.body["text"] for entry in entries] == [f"question {number}" for number in range(500)]
+
+
+async def test_a_full_disk_at_the_end_of_a_run_holds_up_nobody(state_root: Path):
+    disk = MemoryDisk("full-at-the-end-of-a-run")
+
+    def full(step: int) -> None:
+        raise apsw.FullError
+
+    async with Database.open(state_root, vfs=disk.name) as database:
+        store = SessionStore(database)
+        async with store.turn("demo", "local") as run:
+            await run.write("answer", {"text": "Hello."})
+            disk.fault = full
+        disk.fault = lambda step: None
+        with anyio.fail_after(DEADLINE_S):
+            async with store.turn("demo", "local"):
+                assert await states(store) == ["completed", "running"]
+        assert await states(store) == ["completed", "completed"]
+        store.close()

@@ -8,6 +8,7 @@ entry that it had written.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -25,8 +26,12 @@ from .processes import Processes
 if TYPE_CHECKING:
     from apsw import Connection
 
-Kind = Literal["input", "answer", "tool", "output"]
+log = logging.getLogger(__name__)
 
+Kind = Literal["input", "answer", "tool", "output"]
+End = tuple[str, str | None, float, int]
+
+ENDED: Final = "UPDATE run SET state = ?, error = ?, updated_at = ? WHERE number = ?"
 TABLES: Final = """
     CREATE TABLE output (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -126,6 +131,7 @@ class SessionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._processes = Processes(database.state_root / "processes")
+        self._unwritten: list[End] = []
 
     def close(self) -> None:
         """Lets go of this process's lock; its runs have to be over."""
@@ -154,8 +160,15 @@ class SessionStore:
             )
             raise
         finally:
-            query = "UPDATE run SET state = ?, error = ?, updated_at = ? WHERE number = ?"
-            await self._database.change(query, state, error, time.time(), number)
+            await self._end((state, error, time.time(), number))
+
+    async def _end(self, end: End) -> None:
+        """Puts a run's end on record; where a full disk forbids it, this process's next run does."""
+        try:
+            await self._database.change(ENDED, *end)
+        except KheishError as refusal:
+            log.error("the end of a run could not be recorded: %s", refusal.message)
+            self._unwritten.append(end)
 
     def _queue(self, connection: Connection, run: Run) -> int:
         self._processes.enter()
@@ -169,11 +182,24 @@ class SessionStore:
 
     async def _wait(self, run: Run, number: int, waiting: Callable[[str], Awaitable[None]] | None) -> None:
         """Until no run with a smaller number is under way; no event crosses from another process."""
-        while not await self._database.write(lambda connection: self._begin(connection, run, number)):
+        while not await self._begun(run, number):
             if waiting is not None:
                 await waiting(f"waiting for an earlier run in session {run.session}")
                 waiting = None
             await anyio.sleep(LOOK_EVERY_S)
+
+    async def _begun(self, run: Run, number: int) -> bool:
+        """Whether it is the run's turn now; ends that are not on record yet are put there first."""
+        ends = tuple(self._unwritten)
+
+        def work(connection: Connection) -> bool:
+            for end in ends:
+                connection.execute(ENDED, end)
+            return self._begin(connection, run, number)
+
+        begun = await self._database.write(work)
+        self._unwritten = [end for end in self._unwritten if end not in ends]
+        return begun
 
     def _begin(self, connection: Connection, run: Run, number: int) -> bool:
         """Whether it is this run's turn, and then it is on record; runs of dead processes are closed on the way."""

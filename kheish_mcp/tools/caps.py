@@ -11,10 +11,11 @@ import anyio
 import anyio.to_thread
 
 from ..catalog import Backend
-from ..errors import ResourceExhausted
+from ..errors import KheishError, ResourceExhausted
 from ..prices import Amount, Request, amount_of, estimate_usd
 from ..stores.jobs import Job
 from .base import Call, total
+from .paid import reluctantly
 
 DAY_S: Final = 86_400
 LEARNING_S: Final = 10.0
@@ -45,9 +46,15 @@ async def plan(
     refusal = await _over_a_call(call, job, backend, estimates) or await _over_a_day(call, backend, estimates)
     if refusal is None:
         return tuple(rows)
-    for row in rows:
-        await call.ledger.failed(row, refusal.code.value)
+    await give_back(call, rows, refusal)
     raise refusal
+
+
+async def give_back(call: Call, rows: Sequence[int], refusal: KheishError) -> None:
+    """What was planned and is not sent after all: caps no longer count it."""
+    for row in rows:
+        with reluctantly():
+            await call.ledger.failed(row, refusal.code.value)
 
 
 async def _estimates(

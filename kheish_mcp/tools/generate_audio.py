@@ -15,9 +15,9 @@ from ..sentences import split_speech
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from .base import Call, MediaInput, Outcome, Tool, total
-from .caps import plan
+from .caps import give_back, plan
 from .fallback import Made, first_that_works
-from .paid import keep_paid, origin, save_copies, shown, spend
+from .paid import keep_paid, origin, reluctantly, save_copies, shown, spend
 from .running import run_as_job
 
 
@@ -78,10 +78,11 @@ async def _spoken(call: Call, job: Job, backend: Backend[AudioGeneration], reque
     wanted = [replace(request, text=text) for text in texts]
     rows = await plan(call, job, backend, AudioGeneration.flag, wanted)
     parts: list[_Part] = []
-    for row, part in zip(rows, wanted, strict=True):
+    for at, (row, part) in enumerate(zip(rows, wanted, strict=True)):
         try:
             parts.append(await _part(call, job, backend, row, part, alone=len(wanted) == 1))
         except KheishError as refusal:
+            await give_back(call, rows[at + 1 :], refusal)
             if not parts:
                 raise
             return _Speech(tuple(parts), (f"Only {len(parts)} of {len(texts)} parts were spoken: {refusal.message}",))
@@ -112,7 +113,8 @@ async def _joined(call: Call, job: Job, backend: Backend[AudioGeneration], parts
         own = {part.asset.asset_id for part in parts if part.asset.provenance.get("job_id") == job.job_id}
         for asset_id in own - {whole.asset_id}:
             await call.assets.delete(asset_id, call.owner)
-    await call.assets.set_text(whole, _heard(parts))
+    with reluctantly():
+        await call.assets.set_text(whole, _heard(parts))
     return whole
 
 

@@ -61,7 +61,7 @@ async def spend(
     except KheishError as error:
         await _name_remains(call, error)
         # Where it is not said, a store of ours has failed between two steps, and the provider goes on.
-        with _reluctantly():
+        with reluctantly():
             if error.details.get("possibly_billed", steps.left):
                 error.details["possibly_billed"] = True
                 await call.ledger.unknown(row, error.code.value)
@@ -69,7 +69,7 @@ async def spend(
                 await call.ledger.failed(row, error.code.value)
         raise
     except anyio.get_cancelled_exc_class():
-        with anyio.CancelScope(shield=True), _reluctantly():
+        with anyio.CancelScope(shield=True), reluctantly():
             await call.ledger.abandon(row)
         raise
 
@@ -87,7 +87,7 @@ class _Steps:
         self.left = True
 
     async def responded(self, generation_id: str | None) -> None:
-        with _reluctantly():
+        with reluctantly():
             await self.ledger.responded(self.row, generation_id)
 
     async def again(self) -> None:
@@ -131,6 +131,17 @@ async def _aside(call: Call, remains: Sequence[bytes], reason: str) -> list[str]
     return names
 
 
+async def in_vain(call: Call, trouble: KheishError, *remains: bytes) -> KheishError:
+    """A refusal that comes after an answer was paid for: it says so, and where what came of it is kept aside.
+
+    Nobody else is asked after it.
+    """
+    trouble.details["possibly_billed"] = True
+    trouble.remains = remains
+    await _name_remains(call, trouble)
+    return trouble
+
+
 def _where(names: Sequence[str]) -> str:
     """Where quarantined bytes are, as a sentence."""
     return f"What came is kept aside in the state root as {', '.join(f'quarantine/{name}' for name in names)}."
@@ -151,43 +162,34 @@ async def keep_paid(
             try:
                 assets.append(await _keep(call, media, label, provenance))
             except KheishError as trouble:
-                trouble.remains = (media.data,)
-                await _name_remains(call, trouble)
-                troubles.append(trouble)
+                troubles.append(await in_vain(call, trouble, media.data))
         if troubles and not assets:
-            troubles[0].details["possibly_billed"] = True
             await _write_off(call, row, generation, troubles[0])
             raise troubles[0]
         await note_kept(call, row, generation.cost_usd, assets)
         return tuple(assets), tuple(f"{trouble.message} {trouble.hint or ''}".strip() for trouble in troubles)
-    late = DataLoss(
-        "The result could not be looked at and stored in time.",
-        hint="Look at the disk with doctor.",
-        details={"possibly_billed": True},
-        remains=tuple(media.data for media in generation.media),
-    )
-    await _name_remains(call, late)
-    raise late
+    late = DataLoss("The result could not be looked at and stored in time.", hint="Look at the disk with doctor.")
+    raise await in_vain(call, late, *(media.data for media in generation.media))
 
 
 async def note_kept(call: Call, row: int, cost_usd: float | None, assets: Sequence[Asset]) -> None:
     """An exchange whose result is kept, which is so whether or not it can be written down."""
-    with _reluctantly():
+    with reluctantly():
         await call.ledger.stored(row, cost_usd, tuple(asset.asset_id for asset in assets))
 
 
 @contextmanager
-def _reluctantly() -> Generator[None]:
+def reluctantly() -> Generator[None]:
     """A full disk under the ledger must not take what is paid for, nor the word that it is: the row ends with its job."""
     try:
         yield
     except KheishError as error:
-        log.error("a step of an exchange could not be written down: %s", error.message)
+        log.error("what became of an exchange could not be written down: %s", error.message)
 
 
 async def _write_off(call: Call, row: int, generation: Generation, trouble: KheishError) -> None:
     """An answer that was paid for in vain: at its price where that was said, else for an unknown one."""
-    with _reluctantly():
+    with reluctantly():
         if generation.cost_usd is None:
             await call.ledger.unknown(row, trouble.code.value)
         else:

@@ -93,8 +93,10 @@ async def shown_of(call: Call, record: JobRecord) -> tuple[Asset, ...]:
 
 
 async def refusal_of(parts: Parts, record: JobRecord) -> KheishError:
-    """Why a job failed, and which assets it had paid for until then."""
+    """Why a job failed, whether it may have cost something all the same, and which assets it had brought until then."""
     refusal = from_json(record.error or KheishError("Internal error.").as_json())
+    if await parts.ledger.was_billed(record.job_id):
+        refusal.details["possibly_billed"] = True
     kept: list[str] = []
     for asset_id in await parts.ledger.kept(record.job_id):
         with suppress(NotFound):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..capabilities import Exchange, Segment, Timestamps, Transcript, Transcription, TranscriptionRequest
 from ..catalog import Backend
-from ..errors import JsonObject
+from ..errors import JsonObject, KheishError
 from ..media import Kind, Media
 from ..stores.assets import Asset
 from ..stores.jobs import Job
@@ -18,7 +18,7 @@ from ..subtitles import srt, vtt
 from .base import LONGEST_REFERENCE, Call, MediaInput, Outcome, Tool
 from .caps import plan
 from .fallback import Made, first_that_works
-from .paid import note_kept, save_copies, shown, spend
+from .paid import in_vain, note_kept, reluctantly, save_copies, shown, spend
 from .running import run_as_job
 
 WRITERS = {"srt": srt, "vtt": vtt}
@@ -82,7 +82,10 @@ async def _heard(
 
     heard = await spend(call, job, backend, row, ask)
     with anyio.CancelScope(shield=True):
-        asset = await _keep(call, job, backend, source, heard, given)
+        try:
+            asset = await _keep(call, job, backend, source, heard, given)
+        except KheishError as trouble:
+            raise await in_vain(call, trouble, heard.text.encode()) from None
         await note_kept(call, row, heard.cost_usd, [asset])
     return _Heard(heard, asset)
 
@@ -91,7 +94,6 @@ async def _keep(
     call: Call, job: Job, backend: Backend[Transcription], source: Asset, heard: Transcript, given: TranscribeAudio
 ) -> Asset:
     """The transcript as an asset of its own, and the plain words as the sound's canonical text."""
-    await call.assets.set_text(source, heard.text)
     text, name = _written(heard, given.format)
     provenance: JsonObject = {
         "tool": job.tool,
@@ -104,7 +106,10 @@ async def _keep(
         "job_id": job.job_id,
     }
     media = Media((text or "\n").encode(), "text/plain", name)
-    return await call.assets.keep(media, owner=call.owner, label=job.tool, provenance=provenance)
+    kept = await call.assets.keep(media, owner=call.owner, label=job.tool, provenance=provenance)
+    with reluctantly():
+        await call.assets.set_text(source, heard.text)
+    return kept
 
 
 def _written(heard: Transcript, form: str) -> tuple[str, str]:
