@@ -10,10 +10,10 @@ from typing import Final
 
 import anyio
 
-from .agent import converse
+from .agent.run import converse
 from .errors import JsonObject
 from .inventory import Inventories, Inventory
-from .listeners import Listeners
+from .mcp_server.listeners import Listeners
 from .runtime import runtime_view
 from .settings import Settings
 from .settler import Settler

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 
-from kheish_mcp.hosts import Host
+from kheish_mcp.hosts.known import Host
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 SCHEMA = {

@@ -16,7 +16,7 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 
 from kheish_mcp.daemon import Daemon, open_daemon
-from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.mcp_server.server import Face, KheishServer
 from kheish_mcp.secret import Secret
 from kheish_mcp.settings import Settings
 from tests.conftest import CANARY

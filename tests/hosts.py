@@ -14,7 +14,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 from kheish_mcp.daemon import Daemon, open_daemon
-from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.mcp_server.server import Face, KheishServer
 from kheish_mcp.settings import Settings
 
 ERAS = ("2026-07-28", "legacy")

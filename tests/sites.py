@@ -16,7 +16,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from kheish_mcp.daemon import Daemon, open_daemon
-from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.mcp_server.server import Face, KheishServer
 from kheish_mcp.settings import Address, Settings
 from kheish_mcp.stores.tokens import TokenStore
 from kheish_mcp.transports.access import Access, Issuer, Signer

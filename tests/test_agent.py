@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from kheish_mcp.agent import SYSTEM, Limits, limited
+from kheish_mcp.agent.run import SYSTEM, Limits, limited
 from kheish_mcp.conversation import Reply, ToolCall
 from kheish_mcp.errors import JsonObject, Unavailable
 from kheish_mcp.media import Media

@@ -14,8 +14,8 @@ import pytest
 from mcp.client import Client
 
 from kheish_mcp.errors import KheishError, Unavailable
-from kheish_mcp.listeners import Listeners
-from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.mcp_server.listeners import Listeners
+from kheish_mcp.mcp_server.server import Face, KheishServer
 from kheish_mcp.selectors import Selector
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import synthetic

@@ -13,8 +13,8 @@ import pytest
 
 from kheish_mcp.capabilities import Exchange, Generation, ModelCard, SpeechRequest
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import OpenRouter
-from kheish_mcp.drivers.openrouter_sound import MUSIC, SPEECH, Manner, decode_sound, encode_sound, manner_of
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
+from kheish_mcp.drivers.openrouter.sound import MUSIC, SPEECH, Manner, decode_sound, encode_sound, manner_of
 from kheish_mcp.errors import InvalidArgument, KheishError, ResourceExhausted, Unavailable
 from kheish_mcp.formats import recognise
 from kheish_mcp.formats.wav import unwrap

@@ -18,7 +18,7 @@ from kheish_mcp.cli import run
 from kheish_mcp.cli.clients import file_of, is_passing, program
 from kheish_mcp.cli.placing import replace, target_of
 from kheish_mcp.errors import Aborted, ConfigError
-from kheish_mcp.hosts import HOSTS, Host
+from kheish_mcp.hosts.known import HOSTS, Host
 from kheish_mcp.stores.database import Database
 from kheish_mcp.stores.tokens import TokenStore
 from tests.configurations import TIMEOUTS, check, command_of, entry_in, read
@@ -527,7 +527,7 @@ def test_the_command_is_this_very_daemon_whatever_started_it(tmp_path: Path):
 
 def test_names_are_ones_that_every_host_can_show():
     """At most 60 characters with a tool's name, and no underscore, which Gemini CLI cannot tell from its own."""
-    from kheish_mcp.hosts import ALIAS
+    from kheish_mcp.hosts.known import ALIAS
     from kheish_mcp.tools import TOOLS
 
     assert ALIAS.isalnum()

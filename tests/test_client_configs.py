@@ -11,7 +11,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 from kheish_mcp.cli.clients import snippet
-from kheish_mcp.hosts import HOSTS, Host, Launch, Remote, entry_of
+from kheish_mcp.hosts.known import HOSTS, Host, Launch, Remote, entry_of
 from tests.configurations import check, command_of, entry_in, read
 from tests.conftest import environment
 

@@ -10,9 +10,9 @@ import pytest
 
 from kheish_mcp.capabilities import ModelCard
 from kheish_mcp.catalog import Catalog, Offer
-from kheish_mcp.completions import completions
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import OpenRouter
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
+from kheish_mcp.mcp_server.completions import completions
 from tests.conftest import environment
 from tests.hosts import ERAS, call, client_of, daemon_of
 

@@ -14,8 +14,8 @@ import mcp_types as t
 import pytest
 from PIL import Image
 
-from kheish_mcp.content import Presenter, refusal
 from kheish_mcp.errors import ResourceExhausted
+from kheish_mcp.mcp_server.content import Presenter, refusal
 from kheish_mcp.media import Media
 from kheish_mcp.profiles import PROFILES, UNKNOWN, Profile, profile_of
 from kheish_mcp.stores.assets import Asset, AssetStore

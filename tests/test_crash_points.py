@@ -13,7 +13,7 @@ import anyio.lowlevel
 import apsw
 import pytest
 
-from kheish_mcp.agent import converse
+from kheish_mcp.agent.run import converse
 from kheish_mcp.capabilities import (
     AudioGeneration,
     Driver,

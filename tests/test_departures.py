@@ -13,7 +13,7 @@ import httpx2
 import mcp_types as t
 import pytest
 
-from kheish_mcp.tasks import EXTENSION
+from kheish_mcp.mcp_server.tasks import EXTENSION
 from tests.conftest import CANARY, environment
 from tests.daemons import SOON, seen, states
 from tests.emulators.openrouter import OpenRouterEmulator

@@ -15,7 +15,7 @@ from kheish_mcp.capabilities import ModelCard
 from kheish_mcp.daemon import open_daemon
 from kheish_mcp.discovery import FRESH_S, RETRY_S, Discoveries, is_asked
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import BUILT_IN, OpenRouter
+from kheish_mcp.drivers.openrouter.driver import BUILT_IN, OpenRouter
 from kheish_mcp.secret import Secret
 from kheish_mcp.settings import Settings
 from kheish_mcp.stores.models import ModelStore

@@ -23,9 +23,9 @@ from kheish_mcp.capabilities import (
 )
 from kheish_mcp.catalog import Absence, Backend, Catalog, Offer
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import BUILT_IN, OpenRouter
-from kheish_mcp.drivers.openrouter_discovery import decode_models, find, indexed, with_image_models, with_prices
-from kheish_mcp.drivers.openrouter_narrowing import narrowed_picture, narrowed_speech
+from kheish_mcp.drivers.openrouter.discovery import decode_models, find, indexed, with_image_models, with_prices
+from kheish_mcp.drivers.openrouter.driver import BUILT_IN, OpenRouter
+from kheish_mcp.drivers.openrouter.narrowing import narrowed_picture, narrowed_speech
 from kheish_mcp.errors import InvalidArgument, Json, KheishError, Unavailable
 from kheish_mcp.media import Media
 from kheish_mcp.prices import Amount, estimate_usd

@@ -19,7 +19,7 @@ import pytest
 from kheish_mcp.capabilities import Exchange, ImageRequest, SpeechRequest, TranscriptionRequest, nobody_listens
 from kheish_mcp.conversation import ChatRequest, Text, Turn
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import OpenRouter
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
 from kheish_mcp.drivers.receipts import Deadlines
 from kheish_mcp.errors import KheishError
 from kheish_mcp.media import Media, Pcm

@@ -9,7 +9,7 @@ import mcp_types as t
 import pytest
 
 from kheish_mcp import __version__
-from kheish_mcp.mcp_server import ICON, INSTRUCTIONS, Face, KheishServer, described
+from kheish_mcp.mcp_server.server import ICON, INSTRUCTIONS, Face, KheishServer, described
 from kheish_mcp.tools import TOOLS
 from tests.conftest import environment
 from tests.hosts import client_of, daemon_of

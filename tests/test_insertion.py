@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kheish_mcp.insertion import Unclear, edit_for, loaded
+from kheish_mcp.hosts.insertion import Unclear, edit_for, loaded
 
 PATH = ("mcpServers", "kheish")
 TABLE = ("mcp_servers", "kheish")

@@ -17,7 +17,7 @@ import pytest
 
 from kheish_mcp.cli import run
 from kheish_mcp.cli.callback import Callback
-from kheish_mcp.drivers.openrouter_keys import SignIn, decode_standing
+from kheish_mcp.drivers.openrouter.keys import SignIn, decode_standing
 from kheish_mcp.errors import PermissionDenied, Unavailable
 from kheish_mcp.secret import Secret
 from kheish_mcp.stores.auth import AuthStore

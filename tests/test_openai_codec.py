@@ -16,7 +16,7 @@ from PIL import Image
 from kheish_mcp.capabilities import EditRequest, ImageRequest, SpeechRequest, TranscriptionRequest
 from kheish_mcp.crafts.clear_mask import clear_mask
 from kheish_mcp.drivers.forms import Field, encode_form, text
-from kheish_mcp.drivers.openai_codec import (
+from kheish_mcp.drivers.openai.codec import (
     decode_heard,
     decode_speech,
     encode_drawing,

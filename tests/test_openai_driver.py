@@ -27,7 +27,7 @@ from kheish_mcp.capabilities import (
 )
 from kheish_mcp.conversation import ChatRequest, Reply, Text, ToolSpec, Turn
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openai import CARDS, OpenAI
+from kheish_mcp.drivers.openai.driver import CARDS, OpenAI
 from kheish_mcp.errors import (
     InvalidArgument,
     Json,

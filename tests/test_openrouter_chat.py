@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from openrouter import components
 
 from kheish_mcp.conversation import ChatRequest, Reply, Text, ToolCall, ToolSpec, Turn
-from kheish_mcp.drivers.openrouter_assembly import UNPRICED, Assembly
-from kheish_mcp.drivers.openrouter_chat import EFFORTS, encode_chat, routing
-from kheish_mcp.drivers.openrouter_codec import LARGEST_MEDIA
+from kheish_mcp.drivers.openrouter.assembly import UNPRICED, Assembly
+from kheish_mcp.drivers.openrouter.chat import EFFORTS, encode_chat, routing
+from kheish_mcp.drivers.openrouter.codec import LARGEST_MEDIA
 from kheish_mcp.errors import InvalidArgument, Json, Unavailable
 from kheish_mcp.formats.wav import unwrap
 from kheish_mcp.media import Media, Pcm

@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from kheish_mcp.capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
-from kheish_mcp.drivers.openrouter_codec import (
+from kheish_mcp.drivers.openrouter.codec import (
     AUDIO_PREFERENCES,
     IMAGE_PREFERENCES,
     LARGEST_MEDIA,

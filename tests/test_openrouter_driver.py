@@ -24,7 +24,7 @@ from kheish_mcp.capabilities import (
     TranscriptionRequest,
 )
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import OpenRouter
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
 from kheish_mcp.errors import (
     DataLoss,
     DeadlineExceeded,

@@ -15,9 +15,9 @@ import pytest
 from kheish_mcp.capabilities import Exchange, ModelCard, nobody_listens
 from kheish_mcp.conversation import ChatRequest, Reply, Text, ToolSpec, Turn
 from kheish_mcp.drivers.http import Endpoint, Line
-from kheish_mcp.drivers.openrouter import OpenRouter
-from kheish_mcp.drivers.openrouter_codec import Picture
-from kheish_mcp.drivers.openrouter_talk import Talk
+from kheish_mcp.drivers.openrouter.codec import Picture
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
+from kheish_mcp.drivers.openrouter.talk import Talk
 from kheish_mcp.errors import (
     DeadlineExceeded,
     InvalidArgument,

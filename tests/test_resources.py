@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 from PIL import Image
 
 from kheish_mcp.daemon import Daemon
-from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.mcp_server.server import Face, KheishServer
 from kheish_mcp.media import Media
 from kheish_mcp.principals import LOCAL
 from tests.conftest import CANARY, environment

@@ -12,7 +12,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
 from kheish_mcp.daemon import Daemon, open_daemon
-from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.mcp_server.server import Face, KheishServer
 from kheish_mcp.media import Media
 from kheish_mcp.principals import SCOPES, Principal, Scope
 from kheish_mcp.scopes import scope_for

@@ -13,7 +13,7 @@ import pytest
 
 from kheish_mcp.daemon import Daemon
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import OpenRouter
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
 from kheish_mcp.errors import NotFound, Unavailable
 from kheish_mcp.secret import Secret
 from kheish_mcp.settler import AGAIN_S, LOOK_EVERY_S, Settler

@@ -14,7 +14,7 @@ from kheish_mcp.capabilities import Exchange, Generation, ImageGeneration
 from kheish_mcp.catalog import Backend
 from kheish_mcp.daemon import open_daemon
 from kheish_mcp.drivers.http import Endpoint
-from kheish_mcp.drivers.openrouter import OpenRouter
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
 from kheish_mcp.errors import DataLoss, JsonObject, KheishError, ResourceExhausted, Unavailable
 from kheish_mcp.settings import Settings
 from kheish_mcp.stores.database import Database

@@ -15,9 +15,9 @@ from mcp.shared.exceptions import MCPError
 from pydantic import Field
 
 from kheish_mcp.daemon import Daemon
-from kheish_mcp.mcp_server import Face, KheishServer
+from kheish_mcp.mcp_server.server import Face, KheishServer
+from kheish_mcp.mcp_server.tasks import EXTENSION, TaskParams, Tasks
 from kheish_mcp.principals import Principal
-from kheish_mcp.tasks import EXTENSION, TaskParams, Tasks
 from tests.daemons import SOON, Wire, client_of, daemon_on, seen, states, wire_to
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults

@@ -22,7 +22,7 @@ from mcp.client import Client
 from PIL import Image
 
 from kheish_mcp.daemon import Daemon
-from kheish_mcp.drivers.openrouter import OpenRouter
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
 from kheish_mcp.drivers.receipts import Deadlines
 from kheish_mcp.media import Media
 from tests import samples

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kheish_mcp.mcp_server import described
+from kheish_mcp.mcp_server.server import described
 from kheish_mcp.tools import TOOLS
 from kheish_mcp.tools.base import Tool
 

@@ -12,9 +12,9 @@ from typing import Annotated, Final, Literal
 import typer
 
 from ..errors import ConfigError, FailedPrecondition, Json, JsonObject, KheishError, NotFound, UsageError
-from ..hosts import ALIAS, HOSTS, TOKEN, Host, Launch, Remote, document_of, entry_of
-from ..insertion import Edit, Unclear, edit_for, entry_at, loaded
-from ..layouts import as_json, as_toml, as_yaml
+from ..hosts.insertion import Edit, Unclear, edit_for, entry_at, loaded
+from ..hosts.known import ALIAS, HOSTS, TOKEN, Host, Launch, Remote, document_of, entry_of
+from ..hosts.layouts import as_json, as_toml, as_yaml
 from ..settings import Address, Settings, environment
 from .frame import Frame, awaited, command_group, table
 from .placing import Target, replace, target_of

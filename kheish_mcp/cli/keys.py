@@ -16,8 +16,8 @@ import anyio.to_thread
 from ..capabilities import KeyStanding
 from ..drivers import DRIVERS, open_driver
 from ..drivers.http import Endpoint
-from ..drivers.openrouter import OpenRouter
-from ..drivers.openrouter_keys import SignIn
+from ..drivers.openrouter.driver import OpenRouter
+from ..drivers.openrouter.keys import SignIn
 from ..errors import DeadlineExceeded, FailedPrecondition, Json, UsageError
 from ..routes import builtin_routes
 from ..secret import Secret

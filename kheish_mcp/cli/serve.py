@@ -78,7 +78,7 @@ async def _over_stdio(settings: Settings, strict: bool) -> None:
     # Before anything else is loaded: a native library may print.
     wire_in, wire_out = claim_stdio()
     from ..daemon import open_daemon
-    from ..mcp_server import Face, KheishServer
+    from ..mcp_server.server import Face, KheishServer
 
     record_serve(settings)
     async with open_daemon(settings) as daemon:

@@ -9,8 +9,8 @@ from ..capabilities import CAPABILITIES, Driver
 from ..workers import Workers
 from .http import Endpoint
 from .local import Local
-from .openai import OpenAI
-from .openrouter import OpenRouter
+from .openai.driver import OpenAI
+from .openrouter.driver import OpenRouter
 
 DRIVERS: Final[dict[str, type[Driver]]] = {"openrouter": OpenRouter, "openai": OpenAI, "local": Local}
 OPENERS: Final[dict[str, Callable[[Endpoint, Workers], Driver]]] = {

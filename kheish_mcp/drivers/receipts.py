@@ -10,7 +10,7 @@ from ..errors import DataLoss, Json, KheishError, Unavailable
 from ..media import Kind, Media
 from .answers import Answer, to_end
 from .http import Line
-from .openrouter_codec import Picture, as_declared, decode_pictures
+from .openrouter.codec import Picture, as_declared, decode_pictures
 from .refusals import PERHAPS_BILLED, malformed
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from .. import __version__
 from ..errors import Json, JsonObject, KheishError
-from ..mcp_server import REVISIONS
+from ..mcp_server.server import REVISIONS
 from .access import Access
 from .answers import base_url_of
 from .downloads import is_known

@@ -16,9 +16,9 @@ from starlette.routing import BaseRoute, Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import KheishError
-from ..mcp_server import Context, Face, KheishServer
+from ..mcp_server.reach import Reach
+from ..mcp_server.server import Context, Face, KheishServer
 from ..principals import Principal
-from ..reach import Reach
 from .access import Access, Signer
 from .answers import UNEXPECTED, base_url_of, misdirected, refusal_answer
 from .card import Card

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..errors import JsonObject
-from ..listeners import Listeners
+from ..mcp_server.listeners import Listeners
 from ..tools.base import Parts
 
 

@@ -13,7 +13,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-LOADED = ("kheish_mcp.cli.serve", "kheish_mcp.daemon", "kheish_mcp.mcp_server", "kheish_mcp.transports.stdio", "httpx2")
+LOADED = (
+    "kheish_mcp.cli.serve",
+    "kheish_mcp.daemon",
+    "kheish_mcp.mcp_server.server",
+    "kheish_mcp.transports.stdio",
+    "httpx2",
+)
 LONGEST = 1 << 16
 
 

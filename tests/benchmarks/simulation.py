@@ -25,7 +25,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from kheish_mcp.daemon import Daemon
-from kheish_mcp.drivers.openrouter import OpenRouter
+from kheish_mcp.drivers.openrouter.driver import OpenRouter
 from kheish_mcp.drivers.patience import Clock
 from kheish_mcp.drivers.receipts import Deadlines
 from kheish_mcp.media import Media

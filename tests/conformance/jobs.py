@@ -9,8 +9,8 @@ import anyio
 import mcp_types as t
 
 from kheish_mcp.errors import FailedPrecondition, JsonObject
+from kheish_mcp.mcp_server.tasks import EXTENSION, knows_tasks
 from kheish_mcp.stores.job import Job
-from kheish_mcp.tasks import EXTENSION, knows_tasks
 
 from .questions import Asked, Result, form
 from .tasks import Pending

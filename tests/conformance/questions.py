@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 
 from kheish_mcp.errors import JsonObject
-from kheish_mcp.mcp_server import Context, Face
+from kheish_mcp.mcp_server.server import Context, Face
 
 from .tasks import AskingTasks
 

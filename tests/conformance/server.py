@@ -6,7 +6,7 @@ import mcp_types as t
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 
-from kheish_mcp.mcp_server import Context, Face, KheishServer
+from kheish_mcp.mcp_server.server import Context, Face, KheishServer
 
 from . import resources
 from .jobs import JOBS

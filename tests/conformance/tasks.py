@@ -10,8 +10,8 @@ import anyio
 import mcp_types as t
 
 from kheish_mcp.errors import JsonObject
-from kheish_mcp.mcp_server import Context
-from kheish_mcp.tasks import TaskParams, Tasks, UpdateParams
+from kheish_mcp.mcp_server.server import Context
+from kheish_mcp.mcp_server.tasks import TaskParams, Tasks, UpdateParams
 
 
 class Pending:

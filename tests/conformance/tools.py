@@ -10,8 +10,8 @@ from typing import Any
 import mcp_types as t
 from mcp.server.subscriptions import PromptsListChanged
 
-from kheish_mcp.content import refusal
 from kheish_mcp.errors import FailedPrecondition
+from kheish_mcp.mcp_server.content import refusal
 from tests.samples import picture, wav
 
 from .questions import Asked, Result, Schema, form, roots, sampling

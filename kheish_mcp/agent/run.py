@@ -9,21 +9,21 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final, cast
 
-from .capabilities import Driver, Exchange, Generation, nobody_listens
-from .catalog import Backend
-from .conversation import ChatRequest, Part, Reply, Text, TextGeneration, ToolSpec, Turn
-from .errors import Json, JsonObject, KheishError, NotFound
+from ..capabilities import Driver, Exchange, Generation, nobody_listens
+from ..catalog import Backend
+from ..conversation import ChatRequest, Part, Reply, Text, TextGeneration, ToolSpec, Turn
+from ..errors import Json, JsonObject, KheishError, NotFound
+from ..prices import Amount
+from ..stores.assets import Asset
+from ..stores.jobs import Job
+from ..stores.sessions import Kind
+from ..tools.attachments import Attachments, seeing
+from ..tools.base import Call, Question, Witness, total
+from ..tools.caps import plan
+from ..tools.fallback import first_that_works
+from ..tools.paid import in_vain, keep_paid, origin, save_copies, shown, spend
 from .hands import Done, Hands, with_hands
 from .history import UNKNOWN_CONTEXT, Memory, Piece, Remembered, fitted, remembered, tokens_of
-from .prices import Amount
-from .stores.assets import Asset
-from .stores.jobs import Job
-from .stores.sessions import Kind
-from .tools.attachments import Attachments, seeing
-from .tools.base import Call, Question, Witness, total
-from .tools.caps import plan
-from .tools.fallback import first_that_works
-from .tools.paid import in_vain, keep_paid, origin, save_copies, shown, spend
 
 MOST_STEPS: Final = 24
 MOST_USD: Final = 2.0

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
-from ..capabilities import (
+from ...capabilities import (
     AudioGeneration,
     Driver,
     EditRequest,
@@ -27,12 +27,16 @@ from ..capabilities import (
     Transcription,
     TranscriptionRequest,
 )
-from ..conversation import ChatRequest, Reply, TextGeneration
-from ..errors import InvalidArgument, Json
-from ..workers import Workers
-from .answers import Answer
-from .http import Endpoint, Line
-from .openai_codec import (
+from ...conversation import ChatRequest, Reply, TextGeneration
+from ...errors import InvalidArgument, Json
+from ...workers import Workers
+from ..answers import Answer
+from ..http import Endpoint, Line
+from ..openrouter.assembly import UNPRICED
+from ..openrouter.talk import Talk
+from ..patience import Clock
+from ..receipts import Deadlines, Receipts
+from .codec import (
     decode_heard,
     decode_speech,
     encode_drawing,
@@ -42,10 +46,6 @@ from .openai_codec import (
     form_of_transcription,
     unheard,
 )
-from .openrouter_assembly import UNPRICED
-from .openrouter_talk import Talk
-from .patience import Clock
-from .receipts import Deadlines, Receipts
 
 OWN_HOST: Final = "api.openai.com"
 PICTURE_MODELS: Final = ("gpt-image-2",)

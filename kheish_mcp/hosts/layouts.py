@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from .errors import Json, JsonObject
+from ..errors import Json, JsonObject
 
 
 def as_json(value: Json, unit: str = "  ", depth: int = 0) -> str:

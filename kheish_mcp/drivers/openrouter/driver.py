@@ -12,7 +12,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from ..capabilities import (
+from ...capabilities import (
     AudioGeneration,
     Driver,
     EditRequest,
@@ -29,12 +29,14 @@ from ..capabilities import (
     Transcription,
     TranscriptionRequest,
 )
-from ..conversation import ChatRequest, Reply, TextGeneration
-from ..errors import InvalidArgument, Json, KheishError
-from .answers import Answer
-from .http import Endpoint, Line
-from .openrouter_books import LOOKUP_S, decode_cost, lookup_path
-from .openrouter_codec import (
+from ...conversation import ChatRequest, Reply, TextGeneration
+from ...errors import InvalidArgument, Json, KheishError
+from ..answers import Answer
+from ..http import Endpoint, Line
+from ..patience import Clock
+from ..receipts import Deadlines, Receipts
+from .books import LOOKUP_S, decode_cost, lookup_path
+from .codec import (
     AUDIO_PREFERENCES,
     IMAGE_PREFERENCES,
     cost_of,
@@ -46,13 +48,11 @@ from .openrouter_codec import (
     preferred,
     speech_wire,
 )
-from .openrouter_discovery import decode_models, find, indexed, with_image_models, with_prices
-from .openrouter_keys import decode_standing
-from .openrouter_narrowing import check_senses, narrowed_picture, narrowed_speech
-from .openrouter_sound import Manner, manner_of
-from .openrouter_talk import Talk
-from .patience import Clock
-from .receipts import Deadlines, Receipts
+from .discovery import decode_models, find, indexed, with_image_models, with_prices
+from .keys import decode_standing
+from .narrowing import check_senses, narrowed_picture, narrowed_speech
+from .sound import Manner, manner_of
+from .talk import Talk
 
 LARGEST_CATALOGUE: Final = 16 << 20
 MOST_PRICED: Final = 8

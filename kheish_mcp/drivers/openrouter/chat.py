@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from ..conversation import ChatRequest, Part, Text, ToolSpec, Turn
-from ..errors import InvalidArgument, Json, JsonObject
-from ..formats.pcm import with_header
-from ..formats.recognition import HEADERLESS
-from ..media import Media
-from .openrouter_codec import REFERENCES, base64_of, check_bytes, preferred, table_of, without_empty
-from .refusals import number
+from ...conversation import ChatRequest, Part, Text, ToolSpec, Turn
+from ...errors import InvalidArgument, Json, JsonObject
+from ...formats.pcm import with_header
+from ...formats.recognition import HEADERLESS
+from ...media import Media
+from ..refusals import number
+from .codec import REFERENCES, base64_of, check_bytes, preferred, table_of, without_empty
 
 CHAT_PREFERENCES: Final = (
     "order", "only", "ignore", "allow_fallbacks", "require_parameters", "data_collection", "zdr", "sort", "max_price",

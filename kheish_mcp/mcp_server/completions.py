@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from .capabilities import ModelCard
-from .catalog import Catalog
-from .errors import InvalidArgument
-from .selectors import parse_selector
+from ..capabilities import ModelCard
+from ..catalog import Catalog
+from ..errors import InvalidArgument
+from ..selectors import parse_selector
 
 
 def completions(catalog: Catalog, argument: str, typed: str, chosen: Mapping[str, str]) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from ..capabilities import Exchange, KeyStanding
-from ..errors import Json
-from ..secret import Secret
-from .http import Endpoint, Line
-from .refusals import malformed
+from ...capabilities import Exchange, KeyStanding
+from ...errors import Json
+from ...secret import Secret
+from ..http import Endpoint, Line
+from ..refusals import malformed
 
 EXCHANGE_S: Final = 30.0
 AGAIN: Final = "Begin again with `kheish-daemon secrets login openrouter`: a code is good once, and for ten minutes."

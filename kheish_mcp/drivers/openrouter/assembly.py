@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..conversation import Reply, ToolCall
-from ..errors import Json, JsonObject
-from ..media import Media
-from .openrouter_codec import Picture, bytes_of, cost_of, picture_of, table_of
-from .refusals import malformed, number
+from ...conversation import Reply, ToolCall
+from ...errors import Json, JsonObject
+from ...media import Media
+from ..refusals import malformed, number
+from .codec import Picture, bytes_of, cost_of, picture_of, table_of
 
 LONGEST_NAME: Final = 200
 MOST_CALLS, MOST_PICTURES, MOST_THOUGHTS = 256, 256, 4096

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import mcp_types as t
 
-from .errors import DataLoss, JsonObject, KheishError
-from .formats import kind_of
-from .media import Kind
-from .profiles import Profile
+from ..errors import DataLoss, JsonObject, KheishError
+from ..formats import kind_of
+from ..media import Kind
+from ..profiles import Profile
+from ..stores.assets import Asset, AssetStore
+from ..tools.base import Outcome, Preview, Published
+from ..workers import Workers
 from .reach import Reach
-from .stores.assets import Asset, AssetStore
-from .tools.base import Outcome, Preview, Published
-from .workers import Workers
 
 AUDIO_SINCE: Final = "2025-03-26"
 LINKS_SINCE: Final = "2025-06-18"

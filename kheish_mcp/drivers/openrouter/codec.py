@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
-from ..errors import InvalidArgument, Json, JsonObject
-from ..formats import FORMATS, parse_media_type
-from ..formats.pcm import in_our_order, with_header
-from ..formats.recognition import HEADERLESS
-from ..formats.wav import wrap
-from ..media import Kind, Media, Pcm
-from .refusals import malformed, number
+from ...capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
+from ...errors import InvalidArgument, Json, JsonObject
+from ...formats import FORMATS, parse_media_type
+from ...formats.pcm import in_our_order, with_header
+from ...formats.recognition import HEADERLESS
+from ...formats.wav import wrap
+from ...media import Kind, Media, Pcm
+from ..refusals import malformed, number
 
 # Which routing preferences each endpoint takes; the others would be a 400.
 IMAGE_PREFERENCES: Final = ("only", "order", "ignore", "sort", "allow_fallbacks", "options")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from .errors import ConfigError, JsonObject
+from ..errors import ConfigError, JsonObject
 from .layouts import as_json, as_toml
 
 STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)

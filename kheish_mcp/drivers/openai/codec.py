@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from ..capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
-from ..conversation import ChatRequest
-from ..errors import InvalidArgument, Json, JsonObject
-from ..formats import FORMATS, extension_of, parse_media_type
-from ..formats.pcm import with_header
-from ..formats.recognition import HEADERLESS
-from ..media import Kind, Media, Pcm
-from .forms import Field, text
-from .openrouter_chat import encode_chat
-from .openrouter_codec import PIXELS, as_declared, decode_transcription, without_empty
-from .refusals import malformed
+from ...capabilities import EditRequest, ImageRequest, Segment, SpeechRequest, Transcript, TranscriptionRequest
+from ...conversation import ChatRequest
+from ...errors import InvalidArgument, Json, JsonObject
+from ...formats import FORMATS, extension_of, parse_media_type
+from ...formats.pcm import with_header
+from ...formats.recognition import HEADERLESS
+from ...media import Kind, Media, Pcm
+from ..forms import Field, text
+from ..openrouter.chat import encode_chat
+from ..openrouter.codec import PIXELS, as_declared, decode_transcription, without_empty
+from ..refusals import malformed
 
 # Its own picture models give base64 and refuse to be asked for it; others would answer with a link.
 GIVES_BASE64: Final = re.compile(r"(?:^|/)(?:chat)?gpt-image", re.IGNORECASE)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote
 
-from ..errors import Json
-from .refusals import malformed, number
+from ...errors import Json
+from ..refusals import malformed, number
 
 LOOKUP_S: Final = 20.0
 

@@ -9,15 +9,15 @@ from typing import Final
 
 import anyio.to_thread
 
-from ..capabilities import Exchange, Generation, SpeechRequest, nobody_listens
-from ..conversation import ChatRequest, Reply
-from ..errors import DeadlineExceeded, Json, JsonObject, KheishError, NotFound, Unavailable
-from .answers import to_end
-from .http import Line
-from .openrouter_assembly import UNPRICED, Assembly
-from .openrouter_chat import encode_chat, routing
-from .openrouter_codec import Picture
-from .openrouter_sound import Manner, decode_sound, encode_sound
+from ...capabilities import Exchange, Generation, SpeechRequest, nobody_listens
+from ...conversation import ChatRequest, Reply
+from ...errors import DeadlineExceeded, Json, JsonObject, KheishError, NotFound, Unavailable
+from ..answers import to_end
+from ..http import Line
+from .assembly import UNPRICED, Assembly
+from .chat import encode_chat, routing
+from .codec import Picture
+from .sound import Manner, decode_sound, encode_sound
 
 PATH: Final = "/chat/completions"
 # A slow model takes minutes for a long answer, and OpenRouter says every few seconds that it is there.

@@ -12,17 +12,17 @@ from typing import Any, Final
 import mcp_types as t
 from mcp.shared.exceptions import MCPError
 
+from ..documents import words_of
+from ..errors import Code, JsonObject, KheishError, NotFound, ResourceExhausted
+from ..formats import kind_of
+from ..media import Kind
+from ..principals import Principal
+from ..profiles import UNKNOWN, Profile
+from ..scopes import scope_for
+from ..stores.assets import Asset
+from ..stores.sessions import NAME
+from ..tools.base import Parts
 from .content import moment, preview_of
-from .documents import words_of
-from .errors import Code, JsonObject, KheishError, NotFound, ResourceExhausted
-from .formats import kind_of
-from .media import Kind
-from .principals import Principal
-from .profiles import UNKNOWN, Profile
-from .scopes import scope_for
-from .stores.assets import Asset
-from .stores.sessions import NAME
-from .tools.base import Parts
 
 Contents = t.TextResourceContents | t.BlobResourceContents
 

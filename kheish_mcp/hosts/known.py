@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .errors import ConfigError, FailedPrecondition, Json, JsonObject
+from ..errors import ConfigError, FailedPrecondition, Json, JsonObject
 
 Format = Literal["json", "jsonc", "toml", "yaml"]
 

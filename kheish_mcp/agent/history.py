@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, Final, TypeAlias, cast
 
-from .conversation import Role, ToolCall
-from .errors import JsonObject
-from .formats import kind_of
-from .media import Kind
-from .stores.assets import Asset
-from .stores.sessions import Entry
-from .tools.attachments import LONGEST_DOCUMENT, mention
+from ..conversation import Role, ToolCall
+from ..errors import JsonObject
+from ..formats import kind_of
+from ..media import Kind
+from ..stores.assets import Asset
+from ..stores.sessions import Entry
+from ..tools.attachments import LONGEST_DOCUMENT, mention
 
 # Rough on purpose, and rather too high: three bytes of text a token, and what the large providers say of media.
 BYTES_A_TOKEN: Final = 3

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from ..capabilities import ModelCard
-from ..errors import Json, JsonObject
-from ..prices import told
-from .openrouter_codec import PIXELS, speech_wire
-from .openrouter_sound import manner_of
-from .refusals import malformed
+from ...capabilities import ModelCard
+from ...errors import Json, JsonObject
+from ...prices import told
+from ..refusals import malformed
+from .codec import PIXELS, speech_wire
+from .sound import manner_of
 
 MOST_MODELS, MOST_VALUES, LONGEST = 5000, 500, 256
 # What a model with such an output does here: speech comes from an endpoint of its own, audio in a chat.

@@ -13,16 +13,16 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from pydantic_core import from_json
 
-from . import __version__
-from .conversation import ToolCall, ToolSpec
-from .errors import InvalidArgument, JsonObject, KheishError, NotFound, ResourceExhausted
-from .listeners import Listeners
-from .mcp_server import REVISIONS, Face, KheishServer
-from .principals import Principal
-from .tools import TOOLS
-from .tools.ask_model import TOOL as ASK_MODEL
-from .tools.base import Call, Witness
-from .tools.emit_output import TOOL as EMIT_OUTPUT
+from .. import __version__
+from ..conversation import ToolCall, ToolSpec
+from ..errors import InvalidArgument, JsonObject, KheishError, NotFound, ResourceExhausted
+from ..mcp_server.listeners import Listeners
+from ..mcp_server.server import REVISIONS, Face, KheishServer
+from ..principals import Principal
+from ..tools import TOOLS
+from ..tools.ask_model import TOOL as ASK_MODEL
+from ..tools.base import Call, Witness
+from ..tools.emit_output import TOOL as EMIT_OUTPUT
 
 ME: Final = t.Implementation(name="kheish-agent", version=__version__)
 MOST_CALLS: Final = 16

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from ..capabilities import EditRequest, ImageRequest, ModelCard, SpeechRequest
-from ..conversation import ChatRequest
-from ..errors import InvalidArgument
-from ..media import Media
-from .openrouter_codec import PIXELS
+from ...capabilities import EditRequest, ImageRequest, ModelCard, SpeechRequest
+from ...conversation import ChatRequest
+from ...errors import InvalidArgument
+from ...media import Media
+from .codec import PIXELS
 
 R = TypeVar("R", bound=ImageRequest)
 Word = TypeVar("Word", bound=str)

@@ -15,10 +15,10 @@ from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field
 
+from ..errors import FailedPrecondition, JsonObject, NotFound
+from ..stores.jobs import JobRecord, Jobs
+from ..tools.base import Input, MediaInput
 from .content import moment
-from .errors import FailedPrecondition, JsonObject, NotFound
-from .stores.jobs import JobRecord, Jobs
-from .tools.base import Input, MediaInput
 
 Context = ServerRequestContext[Any]
 I = TypeVar("I", bound=Input)  # noqa: E741 - an input

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..capabilities import SpeechRequest
-from ..errors import InvalidArgument, Json, JsonObject
-from ..media import Media
-from .openrouter_codec import decode_speech, without_empty
-from .refusals import malformed
+from ...capabilities import SpeechRequest
+from ...errors import InvalidArgument, Json, JsonObject
+from ...media import Media
+from ..refusals import malformed
+from .codec import decode_speech, without_empty
 
 VERBATIM: Final = (
     "You are a voice. Say the user's message aloud word for word, in its own language. Answer nothing in it, add nothing,"

@@ -20,8 +20,8 @@ from mcp.server.subscriptions import (
 )
 from mcp.shared.exceptions import MCPError
 
-from .principals import Principal
-from .scopes import scope_for
+from ..principals import Principal
+from ..scopes import scope_for
 
 log = logging.getLogger(__name__)
 

@@ -18,22 +18,22 @@ from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
-from . import __version__
+from .. import __version__
+from ..errors import CapabilityUnavailable, JsonObject, KheishError
+from ..principals import LOCAL, Principal
+from ..profiles import Profile, profile_of
+from ..scopes import WORKSPACE, scope_for
+from ..stores.jobs import JobRecord
+from ..tools import TOOLS
+from ..tools.base import Call, Outcome, Parts, Tool, schema_of, validate
+from ..tools.running import preview_of, refusal_of, result_of, shown_of
 from .completions import completions
 from .content import LINKS_SINCE, Presenter, refusal
 from .departures import Departures, is_there
-from .errors import CapabilityUnavailable, JsonObject, KheishError
 from .listeners import Listeners
-from .principals import LOCAL, Principal
-from .profiles import Profile, profile_of
 from .reach import Reach
 from .resources import Resources, templates
-from .scopes import WORKSPACE, scope_for
-from .stores.jobs import JobRecord
 from .tasks import Tasks, knows_tasks
-from .tools import TOOLS
-from .tools.base import Call, Outcome, Parts, Tool, schema_of, validate
-from .tools.running import preview_of, refusal_of, result_of, shown_of
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""OpenRouter, and the servers that speak its dialect."""

@@ -1,0 +1,1 @@
+"""Our tools and assets in MCP's words, and nothing else."""
