@@ -42,7 +42,7 @@ from kheish_mcp.settings import Settings
 from kheish_mcp.stores.auth import LARGEST, LONGEST, AuthStore
 from kheish_mcp.stores.envelope import NAME, MasterKey
 from tests import secret_vectors
-from tests.children import DEADLINE_S, SPAWN, together
+from tests.children import DEADLINE_S, SERVED, started, together
 from tests.conftest import CANARY
 
 REF = "openrouter.primary"
@@ -634,9 +634,8 @@ def set_until_killed(root: Path, name: str, told: Connection) -> None:
 def test_a_kill_at_any_moment_loses_no_value_that_was_acknowledged(state_root: Path):
     acknowledged: set[str] = set()
     for name, patience in (("a", 1), ("b", 4), ("c", 9), ("d", 2), ("e", 6)):
-        receiver, sender = SPAWN.Pipe(duplex=False)
-        child = SPAWN.Process(target=set_until_killed, args=(state_root, name, sender))
-        child.start()
+        receiver, sender = SERVED.Pipe(duplex=False)
+        child = started(set_until_killed, state_root, name, sender)
         sender.close()
         acknowledged |= {receiver.recv() for _ in range(patience) if receiver.poll(DEADLINE_S)}
         child.kill()

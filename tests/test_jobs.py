@@ -20,7 +20,7 @@ from kheish_mcp.stores.database import Database
 from kheish_mcp.stores.jobs import Job, JobRecord, Jobs
 from kheish_mcp.stores.ledger import Ledger
 from kheish_mcp.stores.sessions import SessionStore
-from tests.children import DEADLINE_S, SPAWN, exit_code_of
+from tests.children import DEADLINE_S, SERVED, exit_code_of, started
 from tests.memory_disk import MemoryDisk
 
 pytestmark = pytest.mark.anyio
@@ -476,9 +476,8 @@ def work_until_told(root: Path, ids: Path, begun: Event, go_on: Event) -> None:
 
 
 async def test_a_job_of_a_living_process_is_waited_for_until_it_ends(state_root: Path, tmp_path: Path):
-    ids, begun, go_on = tmp_path / "job", SPAWN.Event(), SPAWN.Event()
-    child = SPAWN.Process(target=work_until_told, args=(state_root, ids, begun, go_on))
-    child.start()
+    ids, begun, go_on = tmp_path / "job", SERVED.Event(), SERVED.Event()
+    child = started(work_until_told, state_root, ids, begun, go_on)
     try:
         assert await anyio.to_thread.run_sync(begun.wait, DEADLINE_S)
         job_id = await anyio.Path(ids).read_text()
