@@ -23,7 +23,7 @@ from tests.emulators.provider.records import Bill
 TAG: Final = re.compile(rb"call-(\d{6})")
 TABLE: Final = (
     "SELECT number, exchange.job_id, exchange.tool, exchange.state, generation_id, cost_usd, asset_ids, arguments_mac,"
-    " job.state, job.result, job.error FROM exchange JOIN job ON job.job_id = exchange.job_id ORDER BY number"
+    " job.state, job.result, job.error, progress FROM exchange JOIN job ON job.job_id = exchange.job_id ORDER BY number"
 )
 
 
@@ -124,10 +124,10 @@ def _mac(key: bytes, tool: str, arguments: Mapping[str, Any], resolved: Mapping[
 
 
 def _row(found: tuple[Any, ...], tags: Mapping[str, int]) -> Row:
-    number, job_id, tool, state, generation_id, cost, ids, mac, job_state, result, error = found
+    number, job_id, tool, state, generation_id, cost, ids, mac, job_state, result, error, progress = found
     refusal = json.loads(error) if error else {}
     names = refusal.get("details", {}).get("quarantine", "").split(", ")
-    text = str(json.loads(result).get("text", "")) if result else ""
+    text = str(json.loads(result).get("text", "")) if result else progress
     return Row(
         number, job_id, tool, state, generation_id, cost, tuple(json.loads(ids)), tags[mac], job_state, text,
         refusal.get("code") == "aborted", tuple(filter(None, names)),

@@ -197,7 +197,9 @@ class Conversation:
         reply = await spend(self.call, self.job, self.backend, row, ask)
         generation = Generation(reply.media, reply.model, reply.cost_usd, reply.generation_id)
         provenance = origin(self.call, self.job, self.backend, question.text, generation)
-        assets, troubles = await keep_paid(self.call, row, generation, label=self.job.tool, provenance=provenance)
+        assets, troubles = await keep_paid(
+            self.call, row, generation, label=self.job.tool, provenance=provenance, words=partial(self._keep, reply)
+        )
         self.drawn += assets
         self.warnings += troubles
         self.steps += 1
@@ -208,11 +210,16 @@ class Conversation:
                 self.usage[name] = self.usage.get(name, 0) + count
         said = (Text(reply.text),) if reply.text else ()
         self.turns.append(Turn("assistant", said, reply.tool_calls, reasoning=reply.reasoning))
+        return reply
+
+    async def _keep(self, reply: Reply, assets: tuple[Asset, ...]) -> None:
+        """The words of a reply: in the journal, or, where there is none, with the job for whoever asks for it."""
         try:
             await self.journal("answer", self._answer(reply, assets))
         except KheishError as trouble:
             raise await in_vain(self.call, trouble, reply.text.encode()) from None
-        return reply
+        if self.question.session is None:
+            await self.job.keep(reply.text)
 
     def _request(self, specs: tuple[ToolSpec, ...]) -> ChatRequest:
         most, warmth = self.question.max_output_tokens, self.question.temperature

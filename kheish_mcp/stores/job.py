@@ -57,7 +57,7 @@ class Job:
         self.owner = owner
         self.tool = tool
         self.wishes = wishes
-        self.progress = ""
+        self.progress = self.words = ""
         self.started = time.time()
         self.finished = anyio.Event()
         self.scope = anyio.CancelScope()
@@ -74,6 +74,11 @@ class Job:
         if time.monotonic() - self._written >= WRITE_EVERY_S:
             self._written = time.monotonic()
             await self._write(self.job_id, sentence)
+
+    async def keep(self, words: str) -> None:
+        """Words that were paid for: should the job break off, they are what is known of how it went."""
+        self.words = words
+        await self._write(self.job_id, words)
 
     async def news(self) -> None:
         """Returns at the next sentence that is another one, and at the job's end."""
@@ -99,9 +104,13 @@ class Job:
     ) -> JobRecord:
         """What its row would say once it has ended."""
         return JobRecord(
-            self.job_id, self.owner, self.tool, state, self.progress, result, error, False, process, self.wishes,
+            self.job_id, self.owner, self.tool, state, self.last_words(state), result, error, False, process, self.wishes,
             self.started, now,
         )  # fmt: skip
+
+    def last_words(self, state: State) -> str:
+        """What its row says of how it went, once it has ended."""
+        return self.progress if state == "completed" else self.words or self.progress
 
     def _tell(self) -> None:
         self._news.set()

@@ -312,7 +312,7 @@ class Jobs:
         texts = [json.dumps(value) if value is not None else None for value in (result, error)]
         now = time.time()
         try:
-            await self._database.change(query, state, job.progress, *texts, now, job.job_id)
+            await self._database.change(query, state, job.last_words(state), *texts, now, job.job_id)
         except KheishError as refusal:
             # A full disk must not take what was paid for, nor the daemon, with it.
             log.error("the end of %s could not be recorded: %s", job.job_id, refusal.message)

@@ -148,12 +148,19 @@ def _where(names: Sequence[str]) -> str:
 
 
 async def keep_paid(
-    call: Call, row: int, generation: Generation, *, label: str, provenance: JsonObject
+    call: Call,
+    row: int,
+    generation: Generation,
+    *,
+    label: str,
+    provenance: JsonObject,
+    words: Callable[[tuple[Asset, ...]], Awaitable[None]] = nobody_listens,
 ) -> tuple[tuple[Asset, ...], tuple[str, ...]]:
     """Keeps every medium of a generation before anything else can go wrong, whoever has left meanwhile.
 
-    Gives the assets, and a warning for each medium that could not be kept. What does not decode (data_loss), or is more
-    than may be kept, is set aside, named, and never served; where nothing is left, that is the refusal.
+    `words` keeps what came with them, before the row says that all is kept. Gives the assets, and a warning for each
+    medium that could not be kept. What does not decode (data_loss), or is more than may be kept, is set aside, named,
+    and never served; where nothing is left, that is the refusal.
     """
     with anyio.move_on_after(KEEPING_S, shield=True):
         assets: list[Asset] = []
@@ -166,6 +173,7 @@ async def keep_paid(
         if troubles and not assets:
             await _write_off(call, row, generation, troubles[0])
             raise troubles[0]
+        await words(tuple(assets))
         await note_kept(call, row, generation.cost_usd, assets)
         return tuple(assets), tuple(f"{trouble.message} {trouble.hint or ''}".strip() for trouble in troubles)
     late = DataLoss("The result could not be looked at and stored in time.", hint="Look at the disk with doctor.")
