@@ -414,6 +414,18 @@ def test_the_folders_are_passed_on_where_the_daemon_would_not_find_them(
     assert shown("--scope", "project") == ["--workspace-root", "/srv/media", "--state-root", "/srv/state"]
 
 
+@pytest.mark.parametrize("link", [".cursor", ".cursor/mcp.json"])
+def test_a_project_s_file_does_not_lead_out_of_the_project(clients: Run, home: Path, link: str):
+    theirs = home / "elsewhere"
+    theirs.mkdir()
+    (theirs / "mcp.json").write_text("{}", encoding="utf-8")
+    (home / "project" / link).parent.mkdir(exist_ok=True)
+    (home / "project" / link).symlink_to(theirs if link == ".cursor" else theirs / "mcp.json")
+    code, _, err = clients("install", "cursor", "--scope", "project")
+    assert (code, "leads out of the project" in err) == (4, True)
+    assert [path.read_text(encoding="utf-8") for path in theirs.iterdir()] == ["{}"]
+
+
 def test_a_project_s_file_is_written_in_the_project(clients: Run, home: Path):
     done = data(clients("install", "vscode", "--scope", "project"))
     assert done["path"] == str(home / "project" / ".vscode" / "mcp.json")

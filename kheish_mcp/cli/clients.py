@@ -105,7 +105,8 @@ def install(  # noqa: PLR0913 - one parameter for each option
         raise FailedPrecondition(
             f"{host.title} keeps its servers in YAML, which is not edited.", hint=_paste(host, path)
         )
-    target = target_of(path)
+    # A user's links are the user's; those in a project came with it.
+    target = target_of(path, Path.cwd() if wanted.scope == "project" else None)
     text, edit = _edit(target, host, entry)
     if edit is None:
         return _tell(frame, host, target.path, "unchanged")

@@ -31,14 +31,16 @@ class Target:
     mark: tuple[int, ...] | None = None
 
 
-def target_of(path: Path) -> Target:
-    """The file to change, behind the links that lead to it.
+def target_of(path: Path, within: Path | None = None) -> Target:
+    """The file to change, behind the links that lead to it; `within` is a folder that they may not lead out of.
 
-    PermissionDenied for what belongs to another user or stands where others may write, ConfigError for what is no plain
-    file of at most 16 MiB.
+    PermissionDenied where they do, for what belongs to another user or stands where others may write, ConfigError for
+    what is no plain file of at most 16 MiB.
     """
     with _refusing(path):
         real = Path(os.path.realpath(path))
+        if within is not None and not real.is_relative_to(os.path.realpath(within)):
+            raise PermissionDenied(f"{path} leads out of the project.", hint="Put a file of its own in its place.")
         for folder in (Path(os.path.realpath(path.parent)), real.parent):
             _check_folder(folder)
         mark = signature_of(real)
