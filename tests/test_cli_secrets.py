@@ -1,8 +1,9 @@
-"""The secrets commands, as the real program: sources, shapes, exit codes, and that no secret is ever printed."""
+"""The secrets commands: sources, shapes, exit codes, and that no secret is ever printed."""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import pty
@@ -10,15 +11,17 @@ import select
 import stat
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kheish_mcp.cli import run
 from kheish_mcp.secret import Secret
 from kheish_mcp.stores.auth import AuthStore
 from kheish_mcp.stores.envelope import MasterKey
-from tests.conftest import CANARY, environment, kheish
+from tests.conftest import CANARY, environment
 
 REF = "openrouter.primary"
 KEY, OTHER = MasterKey.generate(), MasterKey.generate()
@@ -33,10 +36,18 @@ def env(state_root: Path) -> dict[str, str]:
 
 
 def program(*arguments: str, env: dict[str, str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs `secrets ...`; whatever it is, nothing that was to be kept comes out again."""
-    done = kheish("secrets", *arguments, env=env, stdin=stdin)
-    assert CANARY not in done.stdout + done.stderr
-    return done
+    """Runs `secrets ...` with this environment and no other; nothing that was to be kept comes out again."""
+    command = ["secrets", *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name in set(os.environ) - set(env):
+            patch.delenv(name)
+        for name, value in env.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((stdin or "").encode()), encoding="utf-8"))
+        code = run(command)
+    assert CANARY not in out.getvalue() + err.getvalue()
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 def given(*arguments: str, env: dict[str, str], stdin: str | None = None) -> Any:
