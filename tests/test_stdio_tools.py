@@ -1,4 +1,4 @@
-"""The whole way over stdio, with the official client in both eras, against the provider's emulator."""
+"""The whole way, with the official client and the provider's stand-in: over stdio in both eras, else without the pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.conftest import CANARY, environment
 from tests.emulators.openrouter import OpenRouterEmulator
-from tests.hosts import ERAS, call, refused, result_object, stdio_client
+from tests.hosts import ERAS, call, client_of, daemon_of, refused, result_object, stdio_client
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ def png(width: int = 64, height: int = 48, color: str = "red") -> bytes:
 async def test_three_pictures_asked_are_three_pictures_kept(
     mode: str, env: dict[str, str], emulator: OpenRouterEmulator
 ):
-    async with stdio_client(env, mode=mode) as client:
+    async with daemon_of(env) as daemon, client_of(daemon, mode) as client:
         result = await client.call_tool("generate_image", {"prompt": "a lighthouse", "count": 3})
         assert not result.is_error, result_object(result)
         made = result_object(result)
@@ -107,7 +107,7 @@ async def test_a_key_that_comes_later_brings_the_tools_without_a_restart(
         f'auth_ref = "openrouter.primary"\nbase_url = "{emulator.base_url}"\nversion = 1\n'.replace("version = 1\n", "")
     )
     env = environment(state_root, KHEISH_ROUTES_FILE=str(routes))
-    async with stdio_client(env) as client:
+    async with daemon_of(env) as daemon, client_of(daemon) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ALWAYS
         why = await refused(client, "generate_image", prompt="a lighthouse")
         assert why["code"] == "failed_precondition"
@@ -115,7 +115,7 @@ async def test_a_key_that_comes_later_brings_the_tools_without_a_restart(
 
 
 async def test_tools_list_is_small_and_every_argument_is_described(env: dict[str, str]):
-    async with stdio_client(env) as client:
+    async with daemon_of(env) as daemon, client_of(daemon) as client:
         listed = await client.list_tools()
         wire = listed.model_dump_json(by_alias=True, exclude_none=True)
         assert len(wire.encode()) < 12_288
@@ -130,14 +130,14 @@ async def test_tools_list_is_small_and_every_argument_is_described(env: dict[str
 
 
 async def test_an_unknown_tool_is_a_protocol_error(env: dict[str, str]):
-    async with stdio_client(env) as client:
+    async with daemon_of(env) as daemon, client_of(daemon) as client:
         with pytest.raises(MCPError) as refusal:
             await client.call_tool("draw_me_a_sheep", {})
         assert refusal.value.error.code == t.INVALID_PARAMS
 
 
 async def test_an_edit_without_references_takes_the_one_picture_of_the_last_call(env: dict[str, str]):
-    async with stdio_client(env) as client:
+    async with daemon_of(env) as daemon, client_of(daemon) as client:
         nothing = await refused(client, "edit_image", prompt="make it blue")
         assert nothing["code"] == "invalid_argument"
         one = await call(client, "generate_image", prompt="a lighthouse")
