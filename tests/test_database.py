@@ -16,7 +16,7 @@ import anyio
 import apsw
 import pytest
 
-from kheish_mcp.errors import ConfigError, DataLoss, KheishError, ResourceExhausted, Unavailable
+from kheish_mcp.errors import ConfigError, DataLoss, KheishError, ResourceExhausted, StoreInsecure, Unavailable
 from kheish_mcp.stores.database import APPLICATION_ID, Database, journal_for, new_id
 from kheish_mcp.stores.migrations import MIGRATIONS
 from tests.children import exit_code_of, meet, together
@@ -108,6 +108,23 @@ async def test_everything_in_a_new_root_is_for_its_user_alone(state_root: Path):
         assert mode(state_root) == mode(state_root / "deeper") == 0o700
         files = modes(state_root / "deeper")
     assert files == dict.fromkeys(("kheish.db", "kheish.db-wal", "kheish.db-shm", "maintenance.lock"), 0o600)
+
+
+@pytest.mark.parametrize("planted", ["link", "theirs"])
+async def test_a_database_that_somebody_planted_is_not_opened(state_root: Path, tmp_path: Path, planted: str):
+    async with Database.open(tmp_path / "other"):
+        pass
+    state_root.mkdir()
+    if planted == "link":
+        (state_root / "kheish.db").symlink_to(tmp_path / "other" / "kheish.db")
+    else:
+        (state_root / "kheish.db").write_bytes((tmp_path / "other" / "kheish.db").read_bytes())
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(state_root / "kheish.db", 12345, 12345)
+    with pytest.raises(StoreInsecure):
+        async with Database.open(state_root):
+            pass
 
 
 async def test_a_file_that_others_could_read_is_closed_to_them(state_root: Path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from base64 import b32encode
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..errors import ConfigError, DataLoss, KheishError, ResourceExhausted, Unavailable
+from ..errors import ConfigError, DataLoss, KheishError, ResourceExhausted, StoreInsecure, Unavailable
 from . import disk
 
 if TYPE_CHECKING:
@@ -164,7 +165,11 @@ def _make_file(state_root: Path) -> None:
     with suppress(FileExistsError):
         # Exclusive: to open and close a database that is in use would drop this process's locks on it.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    if path.stat().st_mode & 0o077:
+    found = path.lstat()
+    # In a folder that others may write, one of theirs could know our tokens, or read along.
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        raise StoreInsecure(f"{path} is a link, or another user's.", hint="Move it away, and look at what is in it.")
+    if found.st_mode & 0o077:
         path.chmod(0o600)
 
 
