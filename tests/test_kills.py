@@ -1,4 +1,4 @@
-"""Twenty daemons killed in the middle of paid calls: every bill is an asset, or openly in doubt."""
+"""Fourteen daemons killed in the middle of paid calls: every bill is an asset, or openly in doubt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.kills import AT_ONCE, kill_on
 
 pytestmark = pytest.mark.anyio
-KILLS, SEED = 20, 5
+KILLS, SEED = 14, 5
 
 
 async def test_what_was_billed_when_the_daemon_was_killed_is_an_asset_or_in_doubt(tmp_path: Path):

@@ -47,6 +47,16 @@ REFUSED_LATER: Final = {
     ("not an image", IMAGES): LOST,
     ("pixel bomb", IMAGES): "resource_exhausted",
 }
+
+
+def kind(row: Row) -> str:
+    """What a row is one of: a status in whatever form, a link to whatever place, or a fault of its own."""
+    name = row.fault.name
+    return name if name.startswith("status") else name.partition(": http")[0] if ": http" in name else str(row)
+
+
+# One of each kind is enough here: how each form of a refusal is read is the driver's table.
+ROWS: Final = tuple({(kind(row), str(row.outcome)): row for row in TABLE}.values())
 UNDELIVERED: Final = {"paid, reset before headers"}  # nobody has heard of what was billed
 
 
@@ -148,7 +158,7 @@ async def check_assets(daemon: Daemon, row: dict[str, Any]) -> None:
                 picture.load()
 
 
-@pytest.mark.parametrize("row", TABLE, ids=str)
+@pytest.mark.parametrize("row", ROWS, ids=str)
 async def test_every_fault_is_exactly_one_outcome_of_every_tool(
     row: Row, bench: Bench, emulator: OpenRouterEmulator, state_root: Path
 ):
