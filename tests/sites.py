@@ -37,6 +37,7 @@ class Site:
     daemon: Daemon
     tokens: TokenStore
     app: App
+    server: HttpServer
     stop: anyio.Event
     stopped: anyio.Event
 
@@ -105,10 +106,11 @@ async def opened_site(
         signer = await Signer.of(daemon.database)
         app = make_app(daemon, access, signer, Names(names), limits=limits, server=server)
         sockets = listen_on(Address("127.0.0.1", 0))
-        site = Site(sockets[0].getsockname()[1], daemon, tokens, app, anyio.Event(), anyio.Event())
+        serving = HttpServer(app, front, limits)
+        site = Site(sockets[0].getsockname()[1], daemon, tokens, app, serving, anyio.Event(), anyio.Event())
 
         async def serve() -> None:
-            await HttpServer(app, front, limits).serve(sockets, site.stop, daemon.drain)
+            await serving.serve(sockets, site.stop, daemon.drain)
             site.stopped.set()
 
         group.start_soon(serve)
@@ -116,5 +118,5 @@ async def opened_site(
             yield site
         finally:
             site.stop.set()
-            with anyio.fail_after(8, shield=True):
+            with anyio.fail_after(30, shield=True):
                 await site.stopped.wait()

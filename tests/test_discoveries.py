@@ -216,7 +216,7 @@ async def test_the_daemon_learns_in_the_background_and_its_tools_follow(
     async with open_daemon(settings) as daemon:
         assert "edit_image" in daemon.inventory.listed
         assert gets(emulator) == 0
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await anyio.to_thread.run_sync(emulator.wait_for, lambda: gets(emulator) == 1)
             while "edit_image" in daemon.inventory.listed:
                 await anyio.lowlevel.checkpoint()

@@ -197,7 +197,7 @@ async def test_a_ledger_that_cannot_be_written_any_more_takes_no_picture_with_it
 async def test_a_replayed_picture_is_the_last_one_again(state_root: Path, emulator: OpenRouterEmulator):
     async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
         await call(client, "generate_image", **PIER, wait_seconds=0)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await daemon.parts.jobs.idle()
     async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
         again = await call(client, "generate_image", **PIER)

@@ -333,7 +333,7 @@ async def test_nobody_hears_of_the_other_s_changes(world: World):
         await legacy.subscribe_resource(theirs_uri)
         await call(own, "store_asset", source="data:text/plain,more%20secrets")
         owner = (await world.site.tokens.verify(world.victim.token)).token_id  # type: ignore[union-attr]
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             assert type(await anext(ours)).__name__ == "ResourcesListChanged"
             await listeners.resource_updated(theirs_uri, owner)
             while type(await anext(ours)).__name__ != "ResourceUpdated":

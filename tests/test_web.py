@@ -498,7 +498,7 @@ async def _drip(stream: anyio.abc.ByteStream, head: bytes) -> None:
 )
 async def test_a_slow_drip_ends_at_the_deadline(internet: Internet, head: bytes):
     internet.pages[f"/cat.png?{SECRET}"] = lambda stream: _drip(stream, head)
-    with anyio.fail_after(3):
+    with anyio.fail_after(30):
         error = await refusal(internet.web(timeout=0.3), url())
     assert isinstance(error, DeadlineExceeded)
     assert error.retryable
@@ -533,7 +533,7 @@ async def test_a_caller_who_gives_up_leaves_no_connection(internet: Internet):
             gone.set()
 
     internet.pages["/cat.png"] = hold
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(internet.web().fetch, url("/cat.png"))
             await reached.wait()
