@@ -139,7 +139,7 @@ async def test_an_asset_of_another_client_is_heard_of(site: Site):
 
 
 async def test_one_listener_that_does_not_read_keeps_nobody_from_hearing(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("kheish_mcp.listeners.PATIENCE_S", 0.1)
+    monkeypatch.setattr("kheish_mcp.mcp_server.listeners.PATIENCE_S", 0.1)
     listeners = site.daemon.listeners
     reader, writer = await site.connection()
     writer.write(b"GET /sse HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
