@@ -88,6 +88,9 @@ def test_a_storm_of_connections_neither_takes_all_files_nor_floods_the_log(state
             opened.connect_ex(("127.0.0.1", port))
         assert httpx2.get(f"{base}/healthz", trust_env=False).status_code == 503
         storm.close()
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(b"\x16\x03\x01 is no HTTP\r\n\r\n")
+            assert stranger.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 503"))
         with httpx2.Client(trust_env=False) as http:
             tries = (http.get(f"{base}/healthz").status_code for _ in range(1000))
             assert 200 in tries

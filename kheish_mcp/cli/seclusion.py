@@ -13,8 +13,9 @@ from ..secret import scrub_all
 from .frame import printable
 
 SET_DUMPABLE: Final = 4  # <linux/prctl.h>
-# At INFO these log whole URLs, at DEBUG whole headers and bodies.
-TALKATIVE: Final = ("httpx2", "httpcore2")
+# The first two log whole URLs at INFO, and headers and bodies at DEBUG; the third has a line for every stranger's bytes
+# that are no HTTP, as many as there are.
+TALKATIVE: Final = {"httpx2": logging.WARNING, "httpcore2": logging.WARNING, "uvicorn.error": logging.ERROR}
 
 
 class Discreet(logging.Formatter):
@@ -32,8 +33,8 @@ def start_logging(level: str) -> None:
     wanted = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[shown], level=max(wanted, logging.INFO))
     logging.getLogger("kheish_mcp").setLevel(wanted)
-    for name in TALKATIVE:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, least in TALKATIVE.items():
+        logging.getLogger(name).setLevel(least)
 
 
 def keep_to_itself() -> None:
