@@ -91,9 +91,9 @@ class Wire:
         """A tool's call on its way; gives its id."""
         return await self.send("tools/call", name=name, arguments=arguments, _meta=meta)
 
-    async def answer(self, request_id: int) -> dict[str, Any]:
+    async def answer(self, request_id: int, seconds: float = SOON) -> dict[str, Any]:
         """The answer to a request: `result` or `error`."""
-        with anyio.fail_after(SOON):
+        with anyio.fail_after(seconds):
             async with self._came:
                 while request_id not in self.answers:
                     await self._came.wait()

@@ -43,7 +43,7 @@ CALLERS: Final = 8
 RESTART_EVERY: Final = 75
 SECONDS_A_CALL: Final = 0.2  # so much the clock of retries and breakers moves
 FAULTY: Final = 0.4
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0  # far more than anything takes, on a busy machine too
 LIMITS: Final = Deadlines(image=20, speech=20, transcription=0.5, talk=20, silence=0.5)
 MODELS: Final = """
 [routes.openrouter]
@@ -245,7 +245,7 @@ class World:
             request = 0
             async with self.wire() as wire:
                 request = await wire.call(tool, arguments)
-                await wire.answer(request)
+                await wire.answer(request, PATIENCE_S)
             if "result" in wire.answers.get(
                 request, {}
             ):  # a wire that closes answers what it leaves open with an error
