@@ -113,6 +113,8 @@ async def test_a_part_of_an_asset(site: Site):
         assert await part("bytes=8-") == (206, "ij", "bytes 8-9/10")
         assert await part("bytes=0-9") == (200, TEXT, None)
         assert await part("bytes=10-") == (416, "", "bytes */10")
+        assert await part("bytes=500-") == (416, "", "bytes */10")
+        assert await part("bytes=500-600") == (416, "", "bytes */10")
         assert await part("bytes=0-1,4-5") == (200, TEXT, None)
         assert await part("bytes=2-4", **{"If-Range": f'"{asset.sha256}"'}) == (206, "cde", "bytes 2-4/10")
         assert await part("bytes=2-4", **{"If-Range": '"other"'}) == (200, TEXT, None)

@@ -134,5 +134,6 @@ def range_of(header: str | None, size: int) -> tuple[int, int]:
         return 0, size
     if not match[1]:
         return max(0, size - int(match[2])), size
-    first, last = int(match[1]), int(match[2] or size)
+    first = int(match[1])
+    last = int(match[2]) if match[2] else max(first, size)
     return (0, size) if last < first else (first, min(last + 1, size))
