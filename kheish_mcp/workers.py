@@ -126,7 +126,7 @@ async def _start(command: Sequence[str]) -> Worker:
     folder = tempfile.TemporaryDirectory(prefix="kheish-worker-")
     try:
         process = await anyio.open_process(
-            command,
+            [*command, folder.name],
             cwd=folder.name,
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TMPDIR": folder.name},
             stderr=DEVNULL,

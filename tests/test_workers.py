@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 # The real child with its real limits, and crafts that make trouble in place of ours.
 TROUBLE = """
-import ctypes, os, resource, socket
+import ctypes, os, resource, socket, sys
 import kheish_mcp.crafts.__main__ as served
 from kheish_mcp.errors import MediaRejected, ResourceExhausted
 
@@ -81,7 +81,7 @@ def refuse(given, blobs):
     raise ResourceExhausted("Too much.", hint="Less.", retryable=True, retry_after_s=1.5, details={"most": 3})
 
 served.craft = globals().__getitem__
-served.main()
+served.main(sys.argv[1])
 """
 
 
@@ -157,6 +157,17 @@ async def test_too_much_memory_costs_the_job_and_not_the_child():
         with pytest.raises(MediaRejected, match="more memory"):
             await running.run("eat", {})
         assert await pid_of(running) == before
+
+
+async def test_a_child_whose_daemon_died_takes_its_folder_away():
+    async with workers() as running:
+        seen = (await running.run("see", {})).facts
+        worker = running._idle.pop()
+        assert worker.process.stdin is not None
+        await worker.process.stdin.aclose()  # all that a killed daemon does
+        await worker.process.wait()
+        assert not Path(str(seen["folder"])).exists()
+        await worker.end()
 
 
 async def test_a_job_that_takes_too_long_is_killed_with_its_child_and_folder():

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import resource
+import shutil
 import struct
 import sys
 from contextlib import suppress
@@ -28,8 +29,8 @@ LIMITS = (
 )
 
 
-def main() -> None:
-    """Serves until the pipe closes."""
+def main(folder: str) -> None:
+    """Serves until the pipe closes; then the folder that this worker was given goes, since its daemon may be dead."""
     for limit, value in LIMITS:
         hard = resource.getrlimit(limit)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -39,6 +40,7 @@ def main() -> None:
     os.dup2(2, 1)  # a library that prints must not print into the answer
     while head := sys.stdin.buffer.read(HEAD.size):
         _serve(head, sys.stdin.buffer, wire)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _leave_the_network() -> None:
@@ -87,4 +89,4 @@ def _answer(wire: BinaryIO, head: JsonObject, blobs: tuple[bytes, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
