@@ -158,7 +158,7 @@ def _matched(found: Audit, bills: Sequence[Bill], rows: Sequence[Row]) -> list[t
 def _loss(row: Row, bill: Bill, live: set[str], aside: set[str], unnamed: set[str]) -> str:
     """Why what was billed is lost; empty where it is kept, kept aside, or openly in doubt.
 
-    A daemon that stops before it has told of what it kept aside leaves a file that no refusal names.
+    A daemon, or a call, that stops before it has told of what it kept aside leaves a file that no refusal names.
     """
     if row.state == "unknown":
         return ""
@@ -168,7 +168,7 @@ def _loss(row: Row, bill: Bill, live: set[str], aside: set[str], unnamed: set[st
         return "" if row.asset_ids and set(row.asset_ids) <= live else "an asset is missing"
     if row.cost_usd != bill.cost:
         return f"written down as {row.cost_usd} and billed {bill.cost}"
-    if row.is_stopped and unnamed:
+    if (row.is_stopped or row.job_state == "cancelled") and unnamed:
         unnamed.pop()
         return ""
     return "" if aside & {*row.quarantine} else "nothing was kept aside"
