@@ -143,6 +143,8 @@ def test_the_overview_names_every_command(shell: Shell):
         (["secrets", "list", "--output", "yaml"], "--output does not take this value", "One of: pretty, json."),
         (["secrets", "list", "--log-level", "loud"], "--log-level does not take this value", "debug, info"),
         (["secrets", "list", "--output"], "--output needs a value", "--help"),
+        (["costs", "--by", "moon"], "--by does not take this value", "One of: route, model, tool, day."),
+        (["serve", "--transport", "pigeon"], "--transport does not take this value", "One of: http, stdio."),
     ],
 )
 def test_a_command_line_that_cannot_be_meant_is_exit_2_with_a_way_out(

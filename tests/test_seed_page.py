@@ -17,6 +17,7 @@ from mcp.client import Client
 
 from tests.conftest import CANARY, environment
 from tests.emulators.openrouter import OpenRouterEmulator
+from tests.hosts import call
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +119,9 @@ async def test_every_command_of_the_page_works_as_printed(tmp_path: Path, emulat
     terminal.env["KHEISH_AUTH_STORE_MASTER_KEY"] = key
     with terminal.serving(port):
         chosen, answer = terminal.type(SET_MODEL + ASK)
+        (tmp_path / ".kheish-workspace" / "note.txt").write_text("The daemon made the folder that the page names.")
         async with Client(f"http://127.0.0.1:{port}/mcp") as client:
+            assert (await call(client, "store_asset", source="note.txt"))["media_type"] == "text/plain"
             view = json.loads((await client.read_resource("kheish://runtime")).contents[0].text)  # type: ignore[union-attr]
             session = json.loads((await client.read_resource("kheish://sessions/demo")).contents[0].text)  # type: ignore[union-attr]
     assert (chosen["revision"], chosen["route_id"], chosen["model"]) == (1, "openrouter", "openai/gpt-5.4-mini")

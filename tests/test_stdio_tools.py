@@ -129,6 +129,16 @@ async def test_tools_list_is_small_and_every_argument_is_described(env: dict[str
             assert tool.annotations is not None
 
 
+async def test_wrong_arguments_are_named_with_all_that_the_tool_takes_its_own_first(env: dict[str, str]):
+    async with daemon_of(env) as daemon, client_of(daemon) as client:
+        why = await refused(client, "generate_audio", text="hello", speed=9)
+        assert why["message"] == (
+            "Wrong arguments: input: it is required; speed: Input should be less than or equal to 4; "
+            "text: there is no such argument."
+        )
+        assert why["hint"].startswith("It takes: input (required), voice, format, ")
+
+
 async def test_an_unknown_tool_is_a_protocol_error(env: dict[str, str]):
     async with daemon_of(env) as daemon, client_of(daemon) as client:
         with pytest.raises(MCPError) as refusal:

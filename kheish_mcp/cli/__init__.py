@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from .. import __version__
 from ..errors import KheishError, UsageError
@@ -130,7 +130,9 @@ def _mistake(error: Any, command: Any, path: str) -> UsageError:
         return UsageError(f"{option} lacks a value, or has one that it does not take", hint=help_hint)
     if parameter is not None:
         what = "is missing" if hasattr(error, "param_type") else "does not take this value"
-        return UsageError(f"{parameter.opts[0]} {what}", hint=help_hint)
+        choices = [each for each in get_args(parameter.type_descriptor.annotation) if isinstance(each, str)]
+        hint = f"One of: {', '.join(choices)}." if choices and what != "is missing" else help_hint
+        return UsageError(f"{parameter.opts[0]} {what}", hint=hint)
     return UsageError("there are more arguments than the command takes", hint=help_hint)
 
 

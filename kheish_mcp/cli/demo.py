@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import sys
@@ -33,6 +34,7 @@ VOICE: Final = "en-us+f2"
 SPEED: Final = 0.9
 # What routes would serve the demo instead of the built-in ones.
 ROUTING: Final = ("KHEISH_ROUTES_FILE", "KHEISH_DEFAULT_ROUTE")
+NEXT: Final = "Next: `kheish-daemon clients list`, then `kheish-daemon clients install NAME`."
 PROSE: Final = "A lighthouse on a rock at dusk, flat illustration, three colours"
 CHANGE: Final = "Turn the picture into a black and white print"
 OPERATIONS: Final = 'crop 0,70,640,330; resize 480; grayscale; text "edited exactly" at 20,20 size 24 color white'
@@ -77,7 +79,7 @@ def demo(
         tell(walk.refusal, frame)
         return EXIT_CODES[walk.refusal.code]
     if not frame.as_json:
-        print(f"\nEverything works. The assets are kept under {settings.state_root}.")
+        print(f"\nEverything works. The assets are kept under {settings.state_root}.\n{NEXT}")
     return 0
 
 
@@ -155,8 +157,8 @@ class Walk:
     async def _read(self, client: Client, picture: JsonObject) -> None:
         self._begin("resource")
         [contents] = (await client.read_resource(str(picture["uri"]))).contents
-        size = len(str(getattr(contents, "blob", ""))) * 3 // 4
-        self._done(f"{picture['uri']}: {contents.mime_type}, about {size:,} bytes")
+        size = len(base64.b64decode(str(getattr(contents, "blob", ""))))
+        self._done(f"{picture['uri']}: {contents.mime_type}, {size:,} bytes")
 
     async def _call(self, client: Client, name: str, **arguments: Any) -> JsonObject:
         arguments = {**arguments, "provider": self.provider, "wait_seconds": 300}
@@ -165,7 +167,7 @@ class Walk:
     def _made(self, result: JsonObject) -> JsonObject:
         """The one asset of a result, which ends the step."""
         [asset] = _assets(result)
-        shown = {"width": "{} px wide", "height": "{} px high", "duration_s": "{} s"}
+        shown = {"width": "{} px wide", "height": "{} px high", "duration_s": "{:.1f} s"}
         facts = [form.format(asset[key]) for key, form in shown.items() if asset.get(key)]
         told = [str(asset["media_type"]), *facts, f"{asset['byte_length']:,} bytes"]
         self._done(f"{', '.join(told)}, by {result['route_id']}/{result['model']}", _paths(result))

@@ -54,7 +54,8 @@ def set_(
     store = _store(ctx)
     store.master()  # before anybody types a key that could not be kept
     slot = store.set(ref, provider, Secret(_taken(from_env, from_file, value, stdin=stdin)))
-    ctx.obj.give(_shown(slot), f"{slot.slot_id} is set (version {slot.version}); running daemons see it in a second.")
+    told = f"{slot.slot_id} is set (version {slot.version}); running daemons see it within two seconds."
+    ctx.obj.give(_shown(slot), told)
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -99,6 +100,7 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
     from ..transports.serving import Front, HttpServer, allow_connections, listen_on, stopping_on_signals
 
     record_serve(settings)
+    _make_workspace(settings.workspace_root)
     names = (settings.bind.host, *place.allowed_hosts)
     front = Front(place.root_path, place.proxies, place.certificate, place.key)
     async with open_daemon(settings) as daemon:
@@ -115,6 +117,16 @@ async def _over_http(settings: Settings, strict: bool, place: _Place) -> None:
         _announce(settings.bind, sockets[0].getsockname()[1], front.url_scheme, place.root_path)
         async with stopping_on_signals() as stop:
             await server.serve(sockets, stop, daemon.drain)
+
+
+def _make_workspace(root: Path | None) -> None:
+    """The folder that `--workspace-root` names, made like the state root; where it cannot be, calls and `doctor` say so.
+
+    Over stdio it is not made: there the name comes from a host's file, and may be a placeholder that nobody filled in.
+    """
+    if root is not None:
+        with suppress(OSError):
+            root.mkdir(parents=True, exist_ok=True)
 
 
 def _announce(bind: Address, port: int, scheme: str, root_path: str) -> None:

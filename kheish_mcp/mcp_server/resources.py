@@ -41,7 +41,7 @@ TEMPLATES: Final = (
     ),
     ("asset://{asset_id}/preview", "asset-preview", "An asset's preview", "A small picture of an image.", None),
     ("asset://{asset_id}/provenance", "asset-origin", "An asset's origin", "Tool, route, model, cost, sources.", JSON),
-    ("kheish://sessions/{session}", "session", "A session", "What was published in a session, in order.", JSON),
+    ("kheish://sessions/{session}", "session", "A session", "What was said and shown in it, in order.", JSON),
 )
 FIXED: Final = (
     ("kheish://runtime", "runtime", "Runtime", "Routes, capabilities, tools, and the reason for each absence."),

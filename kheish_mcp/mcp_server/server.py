@@ -324,7 +324,7 @@ def described(tool: Tool, revision: str) -> t.Tool:
             title=None if recent else tool.title,
             read_only_hint=not tool.writes,
             destructive_hint=False if tool.writes else None,
-            open_world_hint=tool.spends,
+            open_world_hint=tool.spends or tool.fetches,
         ),
     )
 

@@ -160,7 +160,10 @@ class AssetStore:
         """An asset by its id; NotFound for an unknown and for a foreign one alike."""
         found = await self._database.rows(f"{LIVE} AND asset_id = ? AND owner = ?", asset_id, owner)
         if not found:
-            raise NotFound("There is no such asset.", hint="`kheish-daemon assets list` shows them.")
+            raise NotFound(
+                "There is no such asset.",
+                hint="Take the asset_id of an earlier result, or of `kheish-daemon assets list`.",
+            )
         return asset_of(found[0])
 
     async def read(self, asset: Asset) -> Media:

@@ -36,11 +36,11 @@ class Input(BaseModel):
 class MediaInput(Input):
     """The arguments that every tool that makes or hears media shares."""
 
-    provider: str | None = Field(None, max_length=128, description="Route id.")
+    provider: str | None = Field(None, max_length=128, description="Route id, see list_models.")
     model: str | None = Field(None, max_length=256, description="Model or ROUTE/model.")
-    wait_seconds: float | None = Field(None, ge=0, le=300, description="Default 45, then a job_id.")
-    preview: Preview = Field("auto", description="Inline preview.")
-    save_as: str | None = Field(None, max_length=1024, description="Workspace path.")
+    wait_seconds: float | None = Field(None, ge=0, le=300, description="Seconds, then a job_id comes instead.")
+    preview: Preview = Field("auto", description="What is shown inline.")
+    save_as: str | None = Field(None, max_length=1024, description="Workspace path to save to.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,8 @@ class Tool:
     """What a client sees of a tool, what it needs of the catalog, and the function that runs it.
 
     `needs` is empty for a tool that is always listed; else one backend for any of them lists it. `spends` says that it
-    costs money or time, `writes` that it leaves something behind; both end up in the annotations.
+    costs money or time, `writes` that it leaves something behind, `fetches` that it may ask strangers; all three end up
+    in the annotations.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Tool:
     needs: tuple[type[Capability], ...] = ()
     spends: bool = False
     writes: bool = True
+    fetches: bool = False
     output_schema: Mapping[str, Any] | None = None
 
     @property
@@ -202,19 +204,35 @@ class Tool:
 
 T = TypeVar("T", bound=Input)
 MOST_ARGUMENTS: Final = 100
+# What pydantic says of these is about its own models; a caller knows of arguments.
+PLAINLY: Final = {"missing": "it is required", "extra_forbidden": "there is no such argument"}
 
 
 def validate(model: type[T], arguments: Mapping[str, Any]) -> T:
     """The arguments as a frozen value; InvalidArgument names the wrong ones and says what they should be."""
     if len(arguments) > MOST_ARGUMENTS:  # each would be told of by itself, and half a million of them take seconds
-        raise InvalidArgument("There are far too many arguments.", hint=f"It takes: {', '.join(model.model_fields)}.")
+        raise InvalidArgument("There are far too many arguments.", hint=_takes(model))
     try:
         return model.model_validate(dict(arguments))
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False, include_context=False)
-        told = "; ".join(f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:5])
-        known = ", ".join(model.model_fields)
-        raise InvalidArgument(f"Wrong arguments: {told}.", hint=f"It takes: {known}.") from None
+        told = "; ".join(f"{_place(problem['loc'])}: {_said(problem)}" for problem in problems[:5])
+        raise InvalidArgument(f"Wrong arguments: {told}.", hint=_takes(model)) from None
+
+
+def _said(problem: Mapping[str, Any]) -> str:
+    return PLAINLY.get(problem["type"]) or str(problem["msg"])
+
+
+def _takes(model: type[Input]) -> str:
+    """Every argument, in the order of the schema, and which of them have to be there."""
+    known = [f"{name} (required)" if model.model_fields[name].is_required() else name for name in _ordered(model)]
+    return f"It takes: {', '.join(known)}."
+
+
+def _ordered(model: type[Input]) -> list[str]:
+    own = [name for name in model.model_fields if name not in MediaInput.model_fields]
+    return own + [name for name in model.model_fields if name not in own]
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -226,11 +244,9 @@ def schema_of(model: type[Input]) -> dict[str, Any]:
     """The input schema: closed, flat, own arguments before shared ones, without `$ref`, `anyOf`, null; made once (2 ms)."""
     raw = model.model_json_schema()
     definitions = raw.pop("$defs", {})
-    own = [name for name in model.model_fields if name not in MediaInput.model_fields]
-    names = own + [name for name in model.model_fields if name not in own]
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {name: _flat(raw["properties"][name], definitions) for name in names},
+        "properties": {name: _flat(raw["properties"][name], definitions) for name in _ordered(model)},
         "additionalProperties": False,
     }
     if raw.get("required"):

@@ -46,4 +46,4 @@ async def run(given: StoreAsset, call: Call) -> Outcome:
     return Outcome(asset.as_json(), preview="none")
 
 
-TOOL = Tool("store_asset", "Store an asset", StoreAsset, run, output_schema=ASSET_SCHEMA)
+TOOL = Tool("store_asset", "Store an asset", StoreAsset, run, fetches=True, output_schema=ASSET_SCHEMA)
