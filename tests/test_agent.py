@@ -102,6 +102,19 @@ async def test_bytes_that_came_with_an_answer_and_are_no_medium_are_kept_aside_a
     assert [name in str(warning) for warning in result["warnings"]] == [False, True]
 
 
+async def test_a_picture_that_does_not_decode_takes_no_words_along(scripted: Bench, state_root: Path):
+    broken = Media(b"\x89PNG\r\n\x1a\nno more", "image/png", "")
+    scripted.driver.say(replace(answer("Here it is."), media=(broken,)))
+    result = await scripted.ask("Draw.", tools=False)
+    assert (result["text"], result["assets"]) == ("Here it is.", [])
+    [name] = [path.name for path in (state_root / "quarantine").iterdir() if path.read_bytes() == broken.data]
+    assert any(name in str(warning) for warning in result["warnings"])
+    scripted.driver.say(replace(answer(""), media=(broken,)))
+    with pytest.raises(Refused) as nothing:
+        await scripted.ask("Draw again.", tools=False)
+    assert nothing.value.error["code"] == "data_loss"
+
+
 async def test_a_session_goes_on_where_it_was(scripted: Bench):
     scripted.driver.say("Alice.", "You are called Bob.")
     await scripted.ask("I am Bob. Who are you?", session="demo", tools=False)

@@ -198,8 +198,9 @@ class Conversation:
         generation = Generation(reply.media, reply.model, reply.cost_usd, reply.generation_id)
         provenance = origin(self.call, self.job, self.backend, question.text, generation)
         assets, troubles = await keep_paid(
-            self.call, row, generation, label=self.job.tool, provenance=provenance, words=partial(self._keep, reply)
-        )
+            self.call, row, generation, label=self.job.tool, provenance=provenance, words=partial(self._keep, reply),
+            alone=not (reply.text or reply.tool_calls),
+        )  # fmt: skip
         self.drawn += assets
         self.warnings += troubles
         self.steps += 1

@@ -155,12 +155,13 @@ async def keep_paid(
     label: str,
     provenance: JsonObject,
     words: Callable[[tuple[Asset, ...]], Awaitable[None]] = nobody_listens,
+    alone: bool = True,
 ) -> tuple[tuple[Asset, ...], tuple[str, ...]]:
     """Keeps every medium of a generation before anything else can go wrong, whoever has left meanwhile.
 
     `words` keeps what came with them, before the row says that all is kept. Gives the assets, and a warning for each
     medium that could not be kept. What does not decode (data_loss), or is more than may be kept, is set aside, named,
-    and never served; where nothing is left, that is the refusal.
+    and never served; where nothing is left, and the media came `alone`, that is the refusal.
     """
     with anyio.move_on_after(KEEPING_S, shield=True):
         assets: list[Asset] = []
@@ -170,7 +171,7 @@ async def keep_paid(
                 assets.append(await _keep(call, media, label, provenance))
             except KheishError as trouble:
                 troubles.append(await in_vain(call, trouble, media.data))
-        if troubles and not assets:
+        if troubles and not assets and alone:
             await _write_off(call, row, generation, troubles[0])
             raise troubles[0]
         await words(tuple(assets))
