@@ -238,10 +238,9 @@ async def test_a_daemon_that_is_closed_does_not_wait_for_an_answer_and_says_noth
     settings: Settings, emulator: OpenRouterEmulator, caplog: pytest.LogCaptureFixture
 ):
     emulator.always(faults.hang(), path="/models")
-    async with open_daemon(settings):
-        await anyio.to_thread.run_sync(emulator.wait_for, lambda: gets(emulator) == 1)
-        started = anyio.current_time()
-    assert anyio.current_time() - started < 1
+    with anyio.fail_after(10):
+        async with open_daemon(settings):
+            await anyio.to_thread.run_sync(emulator.wait_for, lambda: gets(emulator) == 1)
     assert [record for record in caplog.records if record.name.startswith("kheish_mcp.discovery")] == []
 
 
