@@ -16,7 +16,7 @@ FLOORS = {
     "errors": 0, "media": 0, "secret": 0,
     "capabilities": 1, "conversation": 1, "names": 1, "formats": 1, "crafts": 1, "workers": 1, "selectors": 1, "settings": 1,
     "sentences": 1, "subtitles": 1, "toml_positions": 1, "route_keys": 1, "prices": 1, "principals": 1,
-    "hosts": 1, "trust": 1,
+    "hosts": 1, "trust": 1, "moments": 1,
     "stores": 2, "routes": 2, "scopes": 2,
     "drivers": 3, "catalog": 3, "settler": 3, "sources": 3, "documents": 3,
     "tools": 4, "profiles": 4,

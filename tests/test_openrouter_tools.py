@@ -182,6 +182,10 @@ async def test_audio_is_published_by_parts_and_inline(client: Client):
     named = {"content": "Here:", "artifact_ids": [asset_id]}
     linked = await client.call_tool("emit_output", named)
     assert [block.type for block in linked.content] == ["text", "resource_link", "text"]
+    by_uri = await client.call_tool(
+        "emit_output", {"content": "Here:", "artifact_ids": [f"asset://{asset_id}", asset_id]}
+    )
+    assert [block.type for block in by_uri.content] == ["text", "resource_link", "text"]
     loud = await client.call_tool("emit_output", {**named, "include_artifacts_inline": True})
     assert [block.type for block in loud.content] == ["text", "audio", "text"]
     parts = [{"type": "asset", "asset_id": asset_id}, {"type": "text", "text": "That was it."}]

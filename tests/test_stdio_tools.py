@@ -97,14 +97,13 @@ async def test_every_tool_works(mode: str, env: dict[str, str], workspace: Path)
         assert job["result"]["assets"] == spoken["assets"]
 
 
-async def test_a_key_that_comes_later_brings_the_tools_without_a_restart(
+async def test_a_tool_that_is_not_listed_says_why_when_it_is_called(
     state_root: Path, emulator: OpenRouterEmulator, tmp_path: Path
 ):
-    """Told to both eras: see the twin for the handshake era in test_gating."""
     routes = tmp_path / "routes.toml"
     routes.write_text(
         f'[routes.openrouter]\ndriver = "openrouter"\ndefault_model = "openai/gpt-5.4-mini"\n'
-        f'auth_ref = "openrouter.primary"\nbase_url = "{emulator.base_url}"\nversion = 1\n'.replace("version = 1\n", "")
+        f'auth_ref = "openrouter.primary"\nbase_url = "{emulator.base_url}"\n'
     )
     env = environment(state_root, KHEISH_ROUTES_FILE=str(routes))
     async with daemon_of(env) as daemon, client_of(daemon) as client:

@@ -1,4 +1,4 @@
-"""One run: a text model, a session and the daemon's own tools, until it answers."""
+"""A run as it grows: the model is asked, what it wants done is done, until it wants nothing more or may no more."""
 
 from __future__ import annotations
 

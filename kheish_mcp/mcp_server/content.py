@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import mcp_types as t
@@ -14,6 +13,7 @@ import mcp_types as t
 from ..errors import DataLoss, JsonObject, KheishError
 from ..formats import kind_of
 from ..media import Kind
+from ..moments import written
 from ..profiles import Profile
 from ..stores.assets import Asset, AssetStore
 from ..tools.base import Outcome, Preview, Published
@@ -149,13 +149,8 @@ def link(asset: Asset) -> t.ResourceLink:
         name=asset.file_name,
         mime_type=asset.media_type,
         size=asset.byte_length,
-        annotations=t.Annotations(last_modified=moment(asset.created_at)),
+        annotations=t.Annotations(last_modified=written(asset.created_at)),
     )
-
-
-def moment(seconds: float) -> str:
-    """Epoch seconds as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def refusal(error: KheishError) -> t.CallToolResult:

@@ -16,13 +16,14 @@ from ..documents import words_of
 from ..errors import Code, JsonObject, KheishError, NotFound, ResourceExhausted
 from ..formats import kind_of
 from ..media import Kind
+from ..moments import written
 from ..principals import Principal
 from ..profiles import UNKNOWN, Profile
 from ..scopes import scope_for
 from ..stores.assets import Asset
 from ..stores.sessions import NAME
 from ..tools.base import Parts
-from .content import moment, preview_of
+from .content import preview_of
 
 Contents = t.TextResourceContents | t.BlobResourceContents
 
@@ -127,7 +128,7 @@ class Resources:
         generation = origin.get("generation_id")
         if origin.get("cost_usd", 0.0) is None and isinstance(generation, str):  # known by now, perhaps
             origin["cost_usd"] = await self.parts.ledger.cost_of_generation(generation)
-        return _json(uri, {"created_at": moment(asset.created_at), "sha256": asset.sha256, **origin})
+        return _json(uri, {"created_at": written(asset.created_at), "sha256": asset.sha256, **origin})
 
 
 ASSET_VIEWS: Final[dict[str, Callable[[Resources, Asset, str], Awaitable[Contents]]]] = {
@@ -156,7 +157,7 @@ def _listed(asset: Asset) -> t.Resource:
         description=f"{asset.media_type}, {asset.byte_length:,} bytes",
         mime_type=asset.media_type,
         size=asset.byte_length,
-        annotations=t.Annotations(last_modified=moment(asset.created_at)),
+        annotations=t.Annotations(last_modified=written(asset.created_at)),
     )
 
 

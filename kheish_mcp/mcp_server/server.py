@@ -1,4 +1,4 @@
-"""Our tools and assets in MCP's words, and nothing else."""
+"""The requests of a client, each answered from the daemon's parts: lists, calls, reads, completions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..scopes import WORKSPACE, scope_for
 from ..stores.jobs import JobRecord
 from ..tools import TOOLS
 from ..tools.base import Call, Outcome, Parts, Tool, schema_of, validate
-from ..tools.running import preview_of, refusal_of, result_of, shown_of
+from ..tools.running import refusal_of, result_of, shown_of, wished_preview
 from .completions import completions
 from .content import LINKS_SINCE, Presenter, refusal
 from .departures import Departures, is_there
@@ -213,7 +213,7 @@ class KheishServer(Server[Any]):
             result = refusal(await refusal_of(self.face.parts(), record))
         else:
             call = self._call(self.face.parts(), ctx, _profile(ctx), [])
-            outcome = Outcome(await result_of(call, record), await shown_of(call, record), preview_of(record))
+            outcome = Outcome(await result_of(call, record), await shown_of(call, record), wished_preview(record))
             result = await self._presenter(ctx).outcome(outcome, structured=False)
         await self._note_delivery(ctx, [record.job_id])
         return result

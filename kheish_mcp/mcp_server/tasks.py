@@ -16,9 +16,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field
 
 from ..errors import FailedPrecondition, JsonObject, NotFound
+from ..moments import written
 from ..stores.jobs import JobRecord, Jobs
 from ..tools.base import Input, MediaInput
-from .content import moment
 
 Context = ServerRequestContext[Any]
 I = TypeVar("I", bound=Input)  # noqa: E741 - an input
@@ -119,8 +119,8 @@ def _task(record: JobRecord) -> JsonObject:
     shown: JsonObject = {
         "taskId": record.job_id,
         "status": record.state,
-        "createdAt": moment(record.created_at),
-        "lastUpdatedAt": moment(record.updated_at),
+        "createdAt": written(record.created_at),
+        "lastUpdatedAt": written(record.updated_at),
         "ttlMs": None,
         "pollIntervalMs": POLL_MS,
     }

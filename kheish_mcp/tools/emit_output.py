@@ -40,7 +40,8 @@ class EmitOutput(Input):
 async def run(given: EmitOutput, call: Call) -> Published:
     """Refuses an empty output and unknown assets; what is published stays in the session's record."""
     parts = [part for part in [await _resolved(part, call) for part in given.parts or []] if part]
-    named = [await call.assets.get(asset_id, call.owner) for asset_id in dict.fromkeys(given.artifact_ids or [])]
+    ids = dict.fromkeys(map(_bare, given.artifact_ids or []))
+    named = [await call.assets.get(asset_id, call.owner) for asset_id in ids]
     in_parts = [part for part in parts if isinstance(part, Asset)]
     artifacts = tuple(dict.fromkeys([*in_parts, *named]))
     visible: list[Part] = [given.content] if given.content and given.content.strip() else []
@@ -57,7 +58,7 @@ async def _resolved(part: OutputPart, call: Call) -> Part | None:
     if part.type == "asset":
         if not part.asset_id:
             raise InvalidArgument("A part of type asset needs its asset_id.", hint="Take it from an earlier result.")
-        return await call.assets.get(part.asset_id.removeprefix("asset://"), call.owner)
+        return await call.assets.get(_bare(part.asset_id), call.owner)
     return part.text if part.text and part.text.strip() else None
 
 
@@ -78,6 +79,11 @@ async def _publish(given: EmitOutput, call: Call, visible: tuple[Part, ...], art
         "output_id": output_id,
     }
     return Published(result, visible)
+
+
+def _bare(asset_id: str) -> str:
+    """The id, also where it came as an asset:// URI."""
+    return asset_id.removeprefix("asset://")
 
 
 def _mention(asset: Asset) -> str:

@@ -10,7 +10,7 @@ from ..capabilities import AudioGeneration, ImageEdit, ImageGeneration, Transcri
 from ..conversation import TextGeneration
 from ..errors import JsonObject
 from .base import Call, Input, Outcome, Tool
-from .running import follow, preview_of, refusal_of, result_of, shown_of
+from .running import follow, refusal_of, result_of, shown_of, wished_preview
 
 
 class GetJob(Input):
@@ -44,7 +44,7 @@ async def run(given: GetJob, call: Call) -> Outcome:
         result["result"] = await result_of(call, record)
     if record.error is not None:
         result["error"] = (await refusal_of(call, record)).as_json()
-    return Outcome(result, await shown_of(call, record), preview_of(record))
+    return Outcome(result, await shown_of(call, record), wished_preview(record))
 
 
 TOOL = Tool(

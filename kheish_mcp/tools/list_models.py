@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -14,6 +13,7 @@ from pydantic import Field
 from ..capabilities import ModelCard
 from ..catalog import KINDS, Backend, Catalog, Offer
 from ..errors import Json, JsonObject
+from ..moments import written
 from ..selectors import select
 from .base import Call, Input, Outcome, Tool
 
@@ -124,17 +124,13 @@ def _age(offers: Iterable[Offer], now: float) -> JsonObject:
     seen = {offer.route_id: offer.seen_at for offer in offers if offer.seen_at is not None}
     if not seen:
         return {}
-    moments: JsonObject = {route_id: _moment(seen_at) for route_id, seen_at in seen.items()}
+    moments: JsonObject = {route_id: written(seen_at) for route_id, seen_at in seen.items()}
     notes: list[Json] = [
         f"{route_id}'s provider could not be asked for {_span(now - seen_at)}: prices and models may have changed."
         for route_id, seen_at in seen.items()
         if now - seen_at > OLD_S
     ]
     return {"as_of": moments, **({"notes": notes} if notes else {})}
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _span(seconds: float) -> str:

@@ -115,7 +115,7 @@ async def result_of(call: Call, record: JobRecord) -> JsonObject:
     return result
 
 
-def preview_of(record: JobRecord) -> Preview:
+def wished_preview(record: JobRecord) -> Preview:
     """How much of its result a job's caller wanted to see inline."""
     return PREVIEWS.get(str(record.wishes.get("preview")), "auto")
 

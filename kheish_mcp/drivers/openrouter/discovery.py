@@ -16,7 +16,7 @@ from ...capabilities import ModelCard
 from ...errors import Json, JsonObject
 from ...prices import told
 from ..refusals import malformed
-from .codec import PIXELS, speech_wire
+from .codec import PIXELS, speech_wire, table_of
 from .sound import manner_of
 
 MOST_MODELS, MOST_VALUES, LONGEST = 5000, 500, 256
@@ -48,7 +48,7 @@ def decode_models(body: Json) -> tuple[ModelCard, ...]:
     """The cards of an answer of GET /models; Unavailable where it lists none."""
     rows = _rows(body)
     cards = {card.id: card for card in map(_card, rows) if card is not None}
-    targets = {card.id: _text(_table(row.get("alias_target")).get("slug")) for row, card in _paired(rows, cards)}
+    targets = {card.id: _text(table_of(row.get("alias_target")).get("slug")) for row, card in _paired(rows, cards)}
     found = tuple(_as_target(card, cards.get(targets.get(card.id, ""))) for card in cards.values())
     if not found:
         raise malformed("The provider's list of models holds no model.")
@@ -71,9 +71,9 @@ def with_prices(card: ModelCard, body: Json) -> ModelCard:
     endpoints = body.get("endpoints") if isinstance(body, dict) else None
     prices: dict[str, float] = {}
     for endpoint in endpoints if isinstance(endpoints, list) else []:
-        lines = _table(endpoint).get("pricing")
+        lines = table_of(endpoint).get("pricing")
         for line in lines if isinstance(lines, list) else []:
-            unit, usd = _line(_table(line))
+            unit, usd = _line(table_of(line))
             if unit and usd is not None:
                 prices[unit] = max(usd, prices.get(unit, 0.0))
     if not any(unit.partition(":")[0] in DRAWN for unit in prices):
@@ -122,9 +122,9 @@ def _card(row: JsonObject) -> ModelCard | None:
     model = _text(row.get("id"))
     if not model:
         return None
-    inputs, outputs = _modalities(_table(row.get("architecture")))
-    top = _table(row.get("top_provider"))
-    prices = _prices(model, outputs, _table(row.get("pricing")))
+    inputs, outputs = _modalities(table_of(row.get("architecture")))
+    top = table_of(row.get("top_provider"))
+    prices = _prices(model, outputs, table_of(row.get("pricing")))
     slug, ends = _text(row.get("canonical_slug")), _text(row.get("expiration_date"))
     manner = manner_of(model, outputs) if outputs else None
     notes = (manner.note if manner is not None else None, f"It may be removed on {ends}." if ends else None)
@@ -217,9 +217,9 @@ READERS: Final = {
 
 def _drawing(card: ModelCard, row: JsonObject) -> ModelCard:
     """A card with what its pictures may be asked for; a descriptor of an unknown type leaves every value open."""
-    described = _table(row.get("supported_parameters"))
-    knobs = {name: _texts(_table(descriptor).get("values")) for name, descriptor in described.items() if _text(name)}
-    most = _whole(_table(described.get("input_references")).get("max"))
+    described = table_of(row.get("supported_parameters"))
+    knobs = {name: _texts(table_of(descriptor).get("values")) for name, descriptor in described.items() if _text(name)}
+    most = _whole(table_of(described.get("input_references")).get("max"))
     pixels = ("WxH",) if "size" in knobs else ()
     return replace(
         card,
@@ -261,7 +261,3 @@ def _text(value: Json) -> str:
 def _texts(value: Json) -> tuple[str, ...]:
     entries = value[:MOST_VALUES] if isinstance(value, list) else []
     return tuple(dict.fromkeys(text for entry in entries if (text := _text(entry))))
-
-
-def _table(value: Json) -> JsonObject:
-    return value if isinstance(value, dict) else {}
