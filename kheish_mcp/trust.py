@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,14 +10,17 @@ if TYPE_CHECKING:
 
 
 def trust_of(url: str) -> ssl.SSLContext:
-    """The system's certificates for an https address, whatever the environment says; nobody for any other.
+    """The system's certificates for an https address; nobody for any other, which has no use for them."""
+    if url.lower().startswith("https:"):
+        return trust_of_the_system()
+    import ssl
 
-    Reading the system's certificates takes 35 ms, which an address without TLS has no use for.
-    """
-    if not url.lower().startswith("https:"):
-        import ssl
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+@cache
+def trust_of_the_system() -> ssl.SSLContext:
+    """The system's certificates, whatever the environment says; read once, for each reading takes 35 ms."""
     import httpx2
 
     return httpx2.create_ssl_context(trust_env=False)

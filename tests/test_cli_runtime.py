@@ -16,7 +16,7 @@ from kheish_mcp.cli import run
 from kheish_mcp.stores.database import Database
 from kheish_mcp.stores.sessions import SessionStore
 from tests.conftest import CANARY, environment, kheish
-from tests.hosts import ERAS, stdio_client
+from tests.hosts import ERAS, client_of, daemon_of
 
 pytestmark = pytest.mark.anyio
 
@@ -163,7 +163,7 @@ def test_a_session_s_route_is_one_selector_or_none(shell: Shell, arguments: Sequ
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_running_daemon_sees_what_another_process_chose(mode: str, state_root: Path, routes_file: Path):
     env = environment(state_root, KHEISH_ROUTES_FILE=str(routes_file), PROVIDER_KEY=CANARY)
-    async with stdio_client(env, mode=mode) as client:
+    async with daemon_of(env) as daemon, client_of(daemon, mode) as client:
         done = kheish("runtime", "set-model", "openrouter/openai/gpt-5.4", env=env)
         assert done.returncode == 0, done.stderr
         [contents] = (await client.read_resource("kheish://runtime")).contents

@@ -10,7 +10,7 @@ import pytest
 
 from kheish_mcp.media import Media
 from tests.conftest import environment
-from tests.hosts import call, refused, stdio_client
+from tests.hosts import call, client_of, daemon_of, refused, stdio_client
 from tests.samples import WHOLE, sound, wav
 from tests.test_formats import SECRETS
 
@@ -47,7 +47,7 @@ async def test_files_go_by_their_bytes_and_a_microphone_by_two_types(state_root:
     files = {"live.webm": sound("live.webm"), "mic.wav": wav(), "voice.ogg": sound("opus.opus"), "holiday.png": SECRETS}
     for name, data in files.items():
         (workspace / name).write_bytes(data)
-    async with stdio_client(env) as client:
+    async with daemon_of(env) as daemon, client_of(daemon) as client:
         for name, media_type in (("live.webm", "audio/webm"), ("mic.wav", "audio/wav")):
             asset = await call(client, "store_asset", source=name, kind="microphone_segment")
             assert (asset["media_type"], asset["file_name"]) == (media_type, name)

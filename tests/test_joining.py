@@ -18,7 +18,7 @@ from kheish_mcp.formats.mp3 import frames
 from kheish_mcp.formats.wav import unwrap
 from kheish_mcp.media import Media, Pcm
 from tests.conftest import environment
-from tests.hosts import refused, stdio_client
+from tests.hosts import client_of, daemon_of, refused
 from tests.samples import WHOLE, sound, wav
 
 
@@ -93,7 +93,7 @@ def pages(data: bytes) -> list[tuple[bytes, bytes]]:
 
 @pytest.mark.anyio
 async def test_a_long_text_in_a_format_that_cannot_be_joined_is_refused_before_it_is_spoken(state_root: Path):
-    async with stdio_client(environment(state_root)) as client:
+    async with daemon_of(environment(state_root)) as daemon, client_of(daemon) as client:
         error = await refused(client, "generate_audio", input="Wait. " * 1000, format="flac")
     assert error["message"] == "A text of 2 parts cannot be joined as flac."
     assert error["hint"] == "Ask for wav, mp3 or opus."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,37 +87,30 @@ class Terminal:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     @contextmanager
-    def serving(self, port: int) -> Iterator[None]:
-        """The page's daemon, on another port than everybody's, until it is told to stop."""
-        script = SERVE.replace("4000", str(port))
+    def serving(self) -> Iterator[int]:
+        """The page's daemon, on a free port instead of everybody's, until it is told to stop; gives the port."""
+        script = SERVE.replace("4000", "0")
         with subprocess.Popen(
             ["bash", "-c", script], cwd=self.folder, env=self.env, stderr=subprocess.PIPE, text=True
         ) as child:
             try:
                 assert child.stderr is not None
-                assert f"http://127.0.0.1:{port}/mcp" in child.stderr.readline()
-                yield
+                place = re.search(r"http://127\.0\.0\.1:(\d+)/mcp", child.stderr.readline())
+                assert place is not None
+                yield int(place[1])
                 child.send_signal(signal.SIGTERM)
                 assert child.wait(DEADLINE_S) == 0
             finally:
                 child.kill()
 
 
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
 async def test_every_command_of_the_page_works_as_printed(tmp_path: Path, emulator: OpenRouterEmulator):
-    terminal, port = Terminal(tmp_path, emulator), free_port()
+    terminal = Terminal(tmp_path, emulator)
     # The two are one script, so that the key goes on to the commands behind it.
     *_, key = terminal.type(f'{BOOTSTRAP}\necho "\\"$KHEISH_AUTH_STORE_MASTER_KEY\\""')
     del terminal.env["OPENROUTER_API_KEY"]
     terminal.env["KHEISH_AUTH_STORE_MASTER_KEY"] = key
-    with terminal.serving(port):
+    with terminal.serving() as port:
         chosen, answer = terminal.type(SET_MODEL + ASK)
         (tmp_path / ".kheish-workspace" / "note.txt").write_text("The daemon made the folder that the page names.")
         async with Client(f"http://127.0.0.1:{port}/mcp") as client:

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from kheish_mcp.trust import trust_of
+from kheish_mcp.trust import trust_of, trust_of_the_system
 
 
 @pytest.mark.parametrize("url", ["https://openrouter.ai/api/v1", "HTTPS://openrouter.ai", "http://127.0.0.1:1234", ""])
@@ -18,7 +18,12 @@ def test_no_certificate_goes_unchecked(url: str):
 
 def test_the_environment_chooses_no_certificates(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")  # whoever goes by it fails
+    trust_of_the_system.cache_clear()
     trust_of("https://openrouter.ai/api/v1")
+
+
+def test_the_system_s_certificates_are_read_once():
+    assert trust_of("https://openrouter.ai/api/v1") is trust_of("https://api.openai.com/v1")
 
 
 def test_an_address_without_tls_costs_no_certificates():

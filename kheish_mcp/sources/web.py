@@ -25,6 +25,7 @@ from ..errors import (
 from ..formats import kind_of, parse_media_type
 from ..formats.recognition import UNDECLARED
 from ..media import Media
+from ..trust import trust_of_the_system
 from .addresses import is_public
 
 if TYPE_CHECKING:
@@ -208,9 +209,7 @@ class Web:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         """What certificates are checked against: the system's store, whatever the environment says."""
-        import httpx2
-
-        return self._given_tls or httpx2.create_ssl_context(trust_env=False)
+        return self._given_tls or trust_of_the_system()
 
     async def _take(self, place: Place, response: Response) -> Media | str:
         """The answer's body, counted while it comes, since a Content-Length may lie or be left out; or its Location."""

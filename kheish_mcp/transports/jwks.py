@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from ..errors import Unavailable
+from ..trust import trust_of_the_system
 from .access import is_loopback
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Jwks:
     async def _fetched(self) -> Any:
         import httpx2
 
-        limits = httpx2.Timeout(FETCH_S)
-        async with httpx2.AsyncClient(timeout=limits, follow_redirects=False, trust_env=False) as client:
+        limits, trust = httpx2.Timeout(FETCH_S), trust_of_the_system()
+        async with httpx2.AsyncClient(timeout=limits, follow_redirects=False, trust_env=False, verify=trust) as client:
             found = await self._metadata(client)
             return await _json_at(client, self._checked(found.get("jwks_uri")))
 
