@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 from tests.conftest import environment
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 HELLO = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -85,6 +86,20 @@ class Raw:
 @pytest.fixture
 def raw(state_root: Path) -> Iterator[Raw]:
     """A server that has said hello."""
+    with running(state_root) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Raw]:
+    """A server that has said hello, for tests that leave it as they found it."""
+    with running(tmp_path_factory.mktemp("talking") / "state") as server:
+        yield server
+
+
+@contextmanager
+def running(state_root: Path) -> Iterator[Raw]:
+    """A server that has said hello; on the way out it is gone."""
     server = Raw(state_root)
     try:
         server.greet()
@@ -112,21 +127,21 @@ def test_it_ends_cleanly_however_it_is_asked_to(raw: Raw, how: Any):
     assert "Traceback" not in err
 
 
-def test_what_is_no_message_is_answered_and_the_conversation_goes_on(raw: Raw):
+def test_what_is_no_message_is_answered_and_the_conversation_goes_on(talking: Raw):
     secret = b"hunter2-not-json"
-    raw.send(b"{" + secret + b"\n", b"\n", b"[]\n", b'{"jsonrpc":"1.0"}\n', b"\xff\xfe\n")
-    raw.send({"jsonrpc": "2.0", "id": 7, "method": "ping"})
+    talking.send(b"{" + secret + b"\n", b"\n", b"[]\n", b'{"jsonrpc":"1.0"}\n', b"\xff\xfe\n")
+    talking.send({"jsonrpc": "2.0", "id": 7, "method": "ping"})
     answers = []
     while not answers or answers[-1].get("id") != 7:
-        answers.append(raw.next())
+        answers.append(talking.next())
     assert answers[-1]["result"] == {}
     assert secret.decode() not in json.dumps(answers)
     assert all("error" in answer or answer.get("method", "").startswith("notifications/") for answer in answers[:-1])
 
 
-def test_a_message_of_a_megabyte_is_refused_with_a_code_and_the_next_is_served(raw: Raw):
+def test_a_message_of_a_megabyte_is_refused_with_a_code_and_the_next_is_served(talking: Raw):
     arguments = {"prompt": "x" * 1_000_000}
-    raw.send(
+    talking.send(
         {
             "jsonrpc": "2.0",
             "id": 2,
@@ -134,14 +149,14 @@ def test_a_message_of_a_megabyte_is_refused_with_a_code_and_the_next_is_served(r
             "params": {"name": "generate_image", "arguments": arguments},
         }
     )
-    answer = raw.next()
+    answer = talking.next()
     assert answer["id"] == 2
     [block] = answer["result"]["content"]
     assert answer["result"]["isError"] is True
     assert json.loads(block["text"])["error"]["code"] == "invalid_argument"
     assert len(block["text"]) < 2000
-    raw.send({"jsonrpc": "2.0", "id": 3, "method": "tools/list"})
-    assert raw.next()["id"] == 3
+    talking.send({"jsonrpc": "2.0", "id": 3, "method": "tools/list"})
+    assert talking.next()["id"] == 3
 
 
 def test_not_even_a_native_print_reaches_the_wire(state_root: Path):
