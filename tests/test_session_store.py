@@ -13,8 +13,8 @@ import pytest
 
 from kheish_mcp.errors import InvalidArgument, NotFound, ResourceExhausted
 from kheish_mcp.stores.database import Database
-from kheish_mcp.stores.migrations import MIGRATIONS
-from kheish_mcp.stores.sessions import JOURNAL, SessionStore, session_name
+from kheish_mcp.stores.migrations import JOURNAL, MIGRATIONS
+from kheish_mcp.stores.sessions import SessionStore, session_name
 from tests.children import exit_code_of, meet, together
 from tests.memory_disk import MemoryDisk
 

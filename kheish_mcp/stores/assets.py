@@ -35,31 +35,6 @@ if TYPE_CHECKING:
 MICROPHONE: Final = frozenset({"audio/wav", "audio/webm"})
 MAX_BYTES, MAX_PIXELS = 64 << 20, 100_000_000
 CURSOR: Final = "after-"
-TABLES: Final = """
-    CREATE TABLE asset (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        asset_id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        media_type TEXT NOT NULL,
-        file_name TEXT NOT NULL,
-        label TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        byte_length INTEGER NOT NULL,
-        sha256 TEXT NOT NULL,
-        width INTEGER, height INTEGER, duration_s REAL,
-        pcm_rate INTEGER, pcm_channels INTEGER, pcm_bits INTEGER,
-        created_at REAL NOT NULL,
-        deleted_at REAL,
-        provenance TEXT NOT NULL,
-        text TEXT
-    ) STRICT;
-    CREATE UNIQUE INDEX asset_once ON asset (
-        owner, media_type, sha256, ifnull(pcm_rate, 0), ifnull(pcm_channels, 0), ifnull(pcm_bits, 0)
-    ) WHERE deleted_at IS NULL;
-    CREATE INDEX asset_by_owner ON asset (owner, number) WHERE deleted_at IS NULL;
-    CREATE INDEX asset_by_blob ON asset (sha256) WHERE deleted_at IS NULL;
-    CREATE INDEX asset_deleted ON asset (deleted_at) WHERE deleted_at IS NOT NULL;
-"""
 
 
 class AssetStore:

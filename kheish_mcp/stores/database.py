@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from ..errors import ConfigError, DataLoss, KheishError, ResourceExhausted, StoreInsecure, Unavailable
 from . import disk
+from .migrations import MIGRATIONS
 
 if TYPE_CHECKING:
     from apsw import Connection
@@ -41,7 +42,6 @@ PRAGMAS: Final = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA journal_size_limit = 67108864",
 )
-TABLES: Final = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
 DOCTOR: Final = "`kheish-daemon doctor` says what is damaged; then restore kheish.db from a backup."
 
 
@@ -72,7 +72,7 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, state_root: Path, *, vfs: str | None = None, migrations: Sequence[str] | None = None
+        cls, state_root: Path, *, vfs: str | None = None, migrations: Sequence[str] = MIGRATIONS
     ) -> AsyncGenerator[Database]:
         """Opens the database of a state root, made or brought up to date first where it has to be.
 
@@ -80,11 +80,7 @@ class Database:
         registered SQLite file system without shared memory. ConfigError for a newer schema, for another program's
         file and for a folder that cannot be written; DataLoss for a damaged file.
         """
-        # Not imported above: each store imports this module for its own part.
-        from .migrations import MIGRATIONS
-
-        wanted = MIGRATIONS if migrations is None else tuple(migrations)
-        connection = await anyio.to_thread.run_sync(_connect, state_root, vfs, wanted)
+        connection = await anyio.to_thread.run_sync(_connect, state_root, vfs, tuple(migrations))
         database = cls(connection, state_root)
         try:
             yield database

@@ -35,28 +35,6 @@ log = logging.getLogger(__name__)
 
 Work: TypeAlias = Callable[[Job], Awaitable[JsonObject]]
 
-TABLES: Final = """
-    CREATE TABLE job (
-        job_id TEXT PRIMARY KEY,
-        owner TEXT NOT NULL,
-        tool TEXT NOT NULL,
-        arguments_mac TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('working', 'completed', 'failed', 'cancelled')),
-        progress TEXT NOT NULL DEFAULT '',
-        result TEXT,
-        error TEXT,
-        delivered INTEGER NOT NULL DEFAULT 0,
-        process TEXT NOT NULL,
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX job_under_way ON job (process) WHERE state = 'working';
-"""
-# What a second call looks for, and what it asks of a result that is there already.
-CALLS: Final = """
-    ALTER TABLE job ADD COLUMN wishes TEXT NOT NULL DEFAULT '{}';
-    CREATE INDEX job_by_call ON job (owner, tool, arguments_mac, created_at);
-"""
 MAC_KEY: Final = "jobs.mac"
 LOOK_EVERY_S: Final = 0.5
 REMEMBERED_S: Final = 600.0

@@ -20,36 +20,6 @@ if TYPE_CHECKING:
 
 By = Literal["route", "model", "tool", "day"]
 
-# planned: about to be sent; sent: bytes are leaving; responded: headers are there; stored: everything is kept;
-# failed: an answer said no, or nothing was sent; unknown: perhaps billed, nobody can tell yet.
-TABLES: Final = """
-    CREATE TABLE exchange (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        job_id TEXT NOT NULL,
-        owner TEXT NOT NULL,
-        tool TEXT NOT NULL,
-        route_id TEXT NOT NULL,
-        provider TEXT NOT NULL,
-        model TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('planned', 'sent', 'responded', 'stored', 'failed', 'unknown')),
-        generation_id TEXT,
-        estimate_usd REAL,
-        cost_usd REAL,
-        error_code TEXT,
-        asset_ids TEXT NOT NULL DEFAULT '[]',
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL
-    ) STRICT;
-    CREATE INDEX exchange_by_time ON exchange (created_at);
-    CREATE INDEX exchange_by_route ON exchange (route_id, created_at);
-    CREATE INDEX exchange_under_way ON exchange (job_id) WHERE state IN ('planned', 'sent', 'responded');
-    -- However a job ends, also by the death of its process: nothing of it stays under way.
-    CREATE TRIGGER exchange_of_ended_job AFTER UPDATE OF state ON job WHEN NEW.state <> 'working' BEGIN
-        UPDATE exchange SET state = CASE state WHEN 'planned' THEN 'failed' ELSE 'unknown' END,
-            error_code = 'aborted', updated_at = NEW.updated_at
-        WHERE job_id = NEW.job_id AND state IN ('planned', 'sent', 'responded');
-    END;
-"""
 UNDER_WAY: Final = ("planned", "sent", "responded")
 # Each state with those that it may follow. A retry is sent again; what was unknown may turn out either way.
 STEPS: Final[dict[str, tuple[str, ...]]] = {

@@ -16,22 +16,6 @@ from .database import Database
 if TYPE_CHECKING:
     from apsw import Connection
 
-TABLES: Final = """
-    CREATE TABLE text_choice (
-        revision INTEGER PRIMARY KEY AUTOINCREMENT,
-        route_id TEXT NOT NULL,
-        model TEXT NOT NULL,
-        created_at REAL NOT NULL
-    ) STRICT;
-    CREATE TABLE session_route (
-        owner TEXT NOT NULL,
-        session TEXT NOT NULL,
-        route_id TEXT NOT NULL,
-        model TEXT NOT NULL,
-        updated_at REAL NOT NULL,
-        PRIMARY KEY (owner, session)
-    ) STRICT, WITHOUT ROWID;
-"""
 LATEST: Final = "SELECT revision, route_id, model FROM text_choice ORDER BY revision DESC LIMIT 1"
 
 

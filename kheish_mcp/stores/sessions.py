@@ -32,48 +32,6 @@ Kind = Literal["input", "answer", "tool", "output"]
 End = tuple[str, str | None, float, int]
 
 ENDED: Final = "UPDATE run SET state = ?, error = ?, updated_at = ? WHERE number = ?"
-TABLES: Final = """
-    CREATE TABLE output (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        output_id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        session TEXT,
-        content TEXT NOT NULL,
-        parts TEXT NOT NULL,
-        artifacts TEXT NOT NULL,
-        created_at REAL NOT NULL
-    ) STRICT;
-    CREATE INDEX output_by_session ON output (owner, session, number);
-"""
-JOURNAL: Final = """
-    CREATE TABLE run (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        run_id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        session TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'completed', 'failed', 'interrupted')),
-        error TEXT,
-        process TEXT NOT NULL,
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL
-    ) STRICT;
-    CREATE INDEX run_by_session ON run (owner, session, number);
-    CREATE INDEX run_under_way ON run (owner, session, number) WHERE state IN ('queued', 'running');
-    CREATE TABLE entry (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        owner TEXT NOT NULL,
-        session TEXT NOT NULL,
-        run_id TEXT,
-        kind TEXT NOT NULL CHECK (kind IN ('input', 'answer', 'tool', 'output')),
-        body TEXT NOT NULL,
-        created_at REAL NOT NULL
-    ) STRICT;
-    CREATE INDEX entry_by_session ON entry (owner, session, number);
-    INSERT INTO entry (owner, session, kind, body, created_at)
-        SELECT owner, session, 'output', json_object(
-            'output_id', output_id, 'content', content, 'parts', json(parts), 'artifacts', json(artifacts)
-        ), created_at FROM output WHERE session IS NOT NULL ORDER BY number;
-"""
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 LOOK_EVERY_S: Final = 0.2
 LONGEST_SHOWN: Final = 4000  # characters

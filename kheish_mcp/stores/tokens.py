@@ -23,16 +23,6 @@ from .database import Database, new_id
 if TYPE_CHECKING:
     from apsw import Connection
 
-TABLES: Final = """
-    CREATE TABLE token (
-        token_id TEXT PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        scope TEXT NOT NULL CHECK (scope IN ('read', 'generate', 'admin')),
-        digest BLOB NOT NULL,
-        created_at REAL NOT NULL,
-        expires_at REAL
-    ) STRICT, WITHOUT ROWID;
-"""
 NAME: Final = re.compile(r"(?!kheish_|sk-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FORM: Final = re.compile(r"kheish_([a-z2-7]{26})_[a-z2-7]{52}")
 COLUMNS: Final = "token_id, name, scope, created_at, expires_at"
