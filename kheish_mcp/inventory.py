@@ -133,11 +133,15 @@ class Inventories:
             return self.settings.variable(route.api_key_env)
         if route.auth_ref is None:
             return None
-        slot = self.auth.get(route.auth_ref)
+        fix = f"kheish-daemon secrets set {route.auth_ref} --provider {route.driver}"
+        try:
+            slot = self.auth.get(route.auth_ref)
+        except NotFound as missing:
+            raise NotFound(missing.message, hint=fix) from None
         if slot.provider != route.driver:
             raise NotFound(
                 f"slot {slot.slot_id} holds a key for {slot.provider}, and the route needs one for {route.driver}",
-                hint=f"kheish-daemon secrets set {slot.slot_id} --provider {route.driver}",
+                hint=fix,
             )
         return self.auth.open(route.auth_ref)
 

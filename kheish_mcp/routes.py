@@ -170,7 +170,9 @@ class _File:
         if driver is None:
             raise self._error((*path, "driver"), "it is missing", f"One of: {_listed(sorted(self.drivers))}.")
         if driver not in self.drivers:
-            raise self._error((*path, "driver"), "there is no such driver", known=sorted(self.drivers), name=driver)
+            known = sorted(self.drivers)
+            what = f"there is no such driver among {_listed(known)}"
+            raise self._error((*path, "driver"), what, known=known, name=driver)
         if driver != "local" and "default_model" not in table:
             example = 'Such as default_model = "openai/gpt-5.4-mini".'
             raise self._error((*path, "default_model"), "it is missing", example)

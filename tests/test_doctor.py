@@ -189,7 +189,7 @@ def test_a_route_without_its_slot_says_which_command_sets_it(doctor: Doctor, rou
     routes(f'{ROUTE}auth_ref = "{REF}"\n')
     code, found = doctor()
     assert (code, found["route.main"]["state"]) == (1, "error")
-    assert found["route.main"]["fix"].startswith(f"kheish-daemon secrets set {REF} --provider ")
+    assert found["route.main"]["fix"] == f"kheish-daemon secrets set {REF} --provider openrouter"
     assert found["local_extra"]["state"] == "ok"
     assert "route.local" not in found
 

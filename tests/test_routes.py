@@ -233,7 +233,7 @@ BAD = [
     Bad(f"[routes.{MARK}openrouter.limits]\n", "driver", "it is missing", TABLE),
     Bad(f'[routes.{MARK}openrouter]\ndriver = "openrouter"', "default_model", "it is missing", TABLE),
     Bad(f'[routes.r]\n{MARK}driver = "{SPY}"\ndefault_model = "m"', "driver", "no such driver", "routes.r"),
-    Bad(f'[routes.r]\n{MARK}driver = "anthropic"', "driver", "no such driver", "routes.r"),
+    Bad(f'[routes.r]\n{MARK}driver = "anthropic"', "driver", "no such driver among local, openai,", "routes.r"),
     Bad(f'[routes.r]\n{MARK}driver = "OpenRouter"', "driver", "no such driver", "routes.r", "openrouter"),
     Bad(f'[routes.r]\n{MARK}driver = ["{SPY}"]', "driver", "it must be a text", "routes.r"),
     Bad(f'[routes.r]\n{MARK}drvier = "{SPY}"', "drvier", NO_KEY, "routes.r", "driver"),

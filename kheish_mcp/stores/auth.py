@@ -190,9 +190,9 @@ class AuthStore:
         check_name(ref)
         seen = self._read()
         if seen is None or ref not in seen.envelope.slots:
-            raise NotFound(
-                f"slot {ref} is not set", hint=f"kheish-daemon secrets set {ref} --provider {'|'.join(PROVIDERS)}"
-            )
+            known = f"{', '.join(PROVIDERS[:-1])} or {PROVIDERS[-1]}"
+            hint = f"kheish-daemon secrets set {ref} --provider PROVIDER, which is {known}."
+            raise NotFound(f"slot {ref} is not set", hint=hint)
         return seen
 
     def _slots(self) -> dict[str, Sealed]:
