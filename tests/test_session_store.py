@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -75,7 +76,12 @@ async def test_the_overview_counts(state_root: Path):
                 await run.write("input", {"text": text, "attachments": []})
         await store.publish("demo", "local", "Shown.", [], [])
         [row] = await store.overview("local")
-        assert (row["session"], row["inputs"], row["outputs"]) == ("demo", 2, 1)
+        shown = await store.read("demo", "local")
+    assert (row["session"], row["inputs"], row["outputs"]) == ("demo", 2, 1)
+    times = [row["created_at"], row["updated_at"], *(each["created_at"] for each in shown["entries"] + shown["runs"])]
+    assert all(
+        time.endswith("Z") and datetime.fromisoformat(time) for time in [*times, shown["outputs"][0]["created_at"]]
+    )
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a/b", "a b", "a" * 129, "a\n", "ä"])

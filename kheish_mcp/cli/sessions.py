@@ -17,7 +17,6 @@ from ..stores.database import Database
 from ..stores.policy import Policy
 from ..stores.sessions import SessionStore, session_name
 from .frame import Frame, awaited, command_group, printable, table
-from .moments import told
 from .runtime import opened
 
 app = command_group(__doc__)
@@ -85,7 +84,7 @@ def list_(ctx: typer.Context) -> None:
     """List the sessions, the one last used first."""
     frame: Frame = ctx.obj
     found = _in_store(frame, lambda store: store.overview(OWNER))
-    rows = [(row["session"], row["inputs"], row["outputs"], told(row["updated_at"])) for row in found]
+    rows = [(row["session"], row["inputs"], row["outputs"], row["updated_at"]) for row in found]
     listed: list[Json] = [*found]
     frame.give(
         listed, table([("SESSION", "INPUTS", "OUTPUTS", "LAST USED"), *rows]) if rows else "There are no sessions."

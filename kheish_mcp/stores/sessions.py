@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import InvalidArgument, Json, JsonObject, KheishError, NotFound
+from ..moments import written
 from .database import Database, new_id
 from .processes import Processes
 
@@ -63,7 +64,12 @@ class Entry:
 
     def as_json(self) -> JsonObject:
         """The entry as it is shown, a tool's result cut where it is long."""
-        shown: JsonObject = {"kind": self.kind, "run_id": self.run_id, "created_at": self.created_at, **self.body}
+        shown: JsonObject = {
+            "kind": self.kind,
+            "run_id": self.run_id,
+            "created_at": written(self.created_at),
+            **self.body,
+        }
         if self.kind == "tool":
             shown["content"] = str(self.body.get("content", ""))[:LONGEST_SHOWN]
         return shown
@@ -215,7 +221,9 @@ class SessionStore:
         entries = await self.entries(session, owner)
         if not entries and not runs:
             raise NotFound("There is no such session.", hint=NO_SESSION)
-        outputs = [{**entry.body, "created_at": entry.created_at} for entry in entries if entry.kind == "output"]
+        outputs = [
+            {**entry.body, "created_at": written(entry.created_at)} for entry in entries if entry.kind == "output"
+        ]
         return {
             "session": session,
             "entries": [entry.as_json() for entry in entries],
@@ -227,7 +235,8 @@ class SessionStore:
         """A run as it is shown; one whose process has died is interrupted, whatever its row still says."""
         run_id, state, error, process, created_at = row
         dead = state in ("queued", "running") and not self._processes.is_alive(process)
-        shown: JsonObject = {"run_id": run_id, "state": "interrupted" if dead else state, "created_at": created_at}
+        state = "interrupted" if dead else state
+        shown: JsonObject = {"run_id": run_id, "state": state, "created_at": written(created_at)}
         return {**shown, "error": json.loads(error)} if error else shown
 
     async def overview(self, owner: str) -> list[dict[str, Any]]:
@@ -237,7 +246,8 @@ class SessionStore:
             " WHERE owner = ? GROUP BY session ORDER BY max(number) DESC"
         )
         names = ("session", "inputs", "outputs", "created_at", "updated_at")
-        return [dict(zip(names, row, strict=True)) for row in await self._database.rows(query, owner)]
+        found = await self._database.rows(query, owner)
+        return [dict(zip(names, (*row[:3], *map(written, row[3:])), strict=True)) for row in found]
 
     async def names(self, owner: str) -> tuple[str, ...]:
         """The owner's sessions, the one last used first."""
