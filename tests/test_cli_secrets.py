@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import select
+import signal
 import stat
 import subprocess
 import sys
@@ -317,6 +318,8 @@ def at_a_terminal(*arguments: str, env: dict[str, str], answer: bytes) -> tuple[
     command = [sys.executable, "-m", "kheish_mcp", "secrets", *arguments]
     pid, terminal = pty.fork()
     if pid == 0:
+        # What a script starts with `&` ignores it, and so would this child; at a terminal nobody does.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execve(command[0], command, env)
     shown, asked = b"", False
     while select.select([terminal], [], [], DEADLINE_S)[0]:
