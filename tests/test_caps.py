@@ -11,7 +11,7 @@ import pytest
 from kheish_mcp.daemon import Daemon
 from tests.daemons import SOON, client_of, daemon_on, seen, states
 from tests.emulators.openrouter import OpenRouterEmulator
-from tests.emulators.provider import faults
+from tests.emulators.provider import chat, faults
 from tests.hosts import call, refused
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,8 @@ async def test_a_call_is_estimated_by_what_its_model_has_cost(
                 "route_id": "main", "model": DRAWS, "possibly_billed": False,
             }  # fmt: skip
             assert f"${cap:g}" in told["message"]
-            assert await states(daemon) == ["stored"] * 3 + ["failed"] * count
+            ends = await daemon.database.rows("SELECT state, error_code FROM exchange ORDER BY number")
+            assert ends[3:] == [("failed", "resource_exhausted")] * count
     assert len(emulator.requests) == (count if passes else 0)
 
 
@@ -226,3 +227,15 @@ async def test_no_more_are_under_way_than_the_route_allows_and_the_others_wait_t
             emulator.release()
     assert len(made) == 3
     assert len(emulator.ledger) == 3
+
+
+async def test_the_steps_of_one_run_count_together(state_root: Path, emulator: OpenRouterEmulator):
+    """A step that alone is below the cap is not asked once what the run has spent before takes it over."""
+    emulator.say(chat.Turn(calls=(chat.Call("list_models", {"limit": 1}),)), "Not asked for.")
+    limits = routes(max_cost_usd_per_call=0.03)
+    async with daemon_on(state_root, emulator, limits) as daemon, client_of(daemon) as client:
+        await spent_before(daemon, 0.03, tool="ask_model", model="openai/gpt-5.4-mini")
+        told = await refused(client, "ask_model", input="Which models are there?")
+    assert told["details"]["cap"] == "max_cost_usd_per_call"
+    assert told["details"]["estimate_usd"] == pytest.approx(0.03 + emulator.ledger[0].cost)
+    assert len(emulator.ledger) == 1
