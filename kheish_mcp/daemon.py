@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
 
 from .agent.run import converse
-from .errors import JsonObject
+from .errors import JsonObject, KheishError
 from .inventory import Inventories, Inventory
 from .mcp_server.listeners import Listeners
 from .runtime import runtime_view
@@ -35,6 +35,21 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
 DRAIN_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look of the watch finds: values that differ from the last look's where something has changed.
+
+    `lists` are the assets by owner, `written` is the newest line of a journal, and `spent` the time of the ledger's last
+    change.
+    """
+
+    choice: Choice
+    newest: int
+    lists: Mapping[str, tuple[int, int]]
+    written: int
+    spent: float
 
 
 class Daemon:
@@ -67,21 +82,20 @@ class Daemon:
         return now.trouble is None and any(offer.driver is not None for offer in now.catalog.offers)
 
     async def watch(self) -> None:
-        """Looks for changed slots, routes, choices and assets, and tells the listeners of what really changed."""
-        seen, newest, choice = await self._look()
-        lists = await self.parts.assets.lists()
+        """Looks for what has changed, whichever process did it, and tells the listeners of what really has.
+
+        A look that fails is no reason to stop looking: what it would have seen, the next one sees.
+        """
+        seen = await self._look(None)
         while True:
             await anyio.sleep(LOOK_EVERY_S)
-            now, latest, chosen = await self._look()
-            if now != seen:
+            try:
+                now = await self._look(seen)
+                await self._tell(seen, now)
+            except KheishError as error:
+                log.warning("changes cannot be looked for: %s", error.message)
+            else:
                 seen = now
-                await self.reload()
-            if latest != newest:
-                newest, before, lists = latest, lists, await self.parts.assets.lists()
-                await self.listeners.resources_changed({owner for owner, _ in lists.items() ^ before.items()})
-            if chosen != choice:
-                choice = chosen
-                await self.listeners.resource_updated("kheish://runtime")
 
     async def discover(self) -> None:
         """Asks providers for their models whenever that is due, beside everything else."""
@@ -96,8 +110,31 @@ class Daemon:
         if await self.inventories.discover():
             await self.reload()
 
-    async def _look(self) -> tuple[object, int, Choice]:
-        return self.inventories.signature(), await self.parts.assets.newest(), await self.parts.policy.choice()
+    async def _look(self, before: Sight | None) -> Sight:
+        parts = self.parts
+        newest = await parts.assets.newest()
+        return Sight(
+            await parts.policy.choice(),
+            newest,
+            before.lists if before is not None and before.newest == newest else await parts.assets.lists(),
+            await parts.sessions.newest(),
+            await parts.ledger.newest(),
+        )
+
+    async def _tell(self, before: Sight, now: Sight) -> None:
+        parts, listeners = self.parts, self.listeners
+        if self.inventories.signature() != self.inventory.signature:
+            await self.reload()
+        if now.lists != before.lists:
+            await listeners.resources_changed({owner for owner, _ in now.lists.items() ^ before.lists.items()})
+        if now.choice != before.choice:
+            await listeners.resource_updated("kheish://runtime")
+        if now.written != before.written:
+            for owner, session in await parts.sessions.written_since(before.written):
+                await listeners.resource_updated(f"kheish://sessions/{session}", owner)
+        if now.spent != before.spent:
+            for owner in await parts.ledger.changed_since(before.spent):
+                await listeners.resource_updated("kheish://costs", owner)
 
     async def reload(self) -> None:
         """Reads routes and slots anew; tools/list_changed goes out only if the list is another one."""

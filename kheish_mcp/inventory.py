@@ -22,11 +22,15 @@ from .workers import Workers
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The routes as last read, the catalog made of them, and what is wrong with routes.toml if anything is."""
+    """The routes as last read, the catalog made of them, and what is wrong with routes.toml if anything is.
+
+    `signature` is that of the files right before they were read: another one now says that a new look is due.
+    """
 
     routes: Routes | None
     catalog: Catalog
-    trouble: str | None = None
+    trouble: str | None
+    signature: tuple[object, ...]
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -56,6 +60,7 @@ class Inventories:
 
     def read(self, earlier: Inventory | None = None) -> Inventory:
         """The inventory now; a routes file that cannot be used leaves the earlier routes standing, with the error."""
+        signature = self.signature()
         trouble: str | None = None
         routes: Routes | None = earlier.routes if earlier is not None else None
         try:
@@ -65,7 +70,7 @@ class Inventories:
         self._in_use.clear()
         offers = [self._offer(route) for route in routes.routes] if routes is not None else []
         reason = trouble if routes is None else None
-        return Inventory(routes, Catalog(offers, trouble=reason), trouble)
+        return Inventory(routes, Catalog(offers, trouble=reason), trouble, signature)
 
     async def discover(self) -> bool:
         """Asks the providers of the drivers in use whose lists are due; whether a new `read` would find something else."""

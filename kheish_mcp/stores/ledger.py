@@ -38,6 +38,8 @@ KEYS: Final[dict[str, str]] = {
 ORDERS: Final[dict[str, str]] = {"day": "1 DESC"} | dict.fromkeys(("route", "model", "tool"), "3 DESC, 1")
 BILLED: Final = "(state IN ('sent', 'responded', 'stored', 'unknown') OR cost_usd IS NOT NULL)"
 SUM: Final = "SELECT ifnull(sum(ifnull(cost_usd, ifnull(estimate_usd, 0.0))), 0.0) FROM exchange"
+# An exchange changes while it is young: while it is under way, and until its price is known.
+LATEST: Final = "(SELECT owner, updated_at FROM exchange ORDER BY number DESC LIMIT 1000)"
 RESERVED: Final = f"({BILLED} OR state = 'planned')"
 
 
@@ -162,6 +164,16 @@ class Ledger:
         query = f"{SUM} WHERE created_at >= ? AND job_id IN (SELECT value FROM json_each(?)) AND {RESERVED}"  # noqa: S608 - our own columns
         [(usd,)] = await self._database.rows(query, since, json.dumps(list(job_ids)))
         return float(usd)
+
+    async def newest(self) -> float:
+        """The epoch time of the last change of one of the latest exchanges."""
+        [(moment,)] = await self._database.rows(f"SELECT ifnull(max(updated_at), 0.0) FROM {LATEST}")  # noqa: S608 - our own table
+        return float(moment)
+
+    async def changed_since(self, moment: float) -> tuple[str, ...]:
+        """Whose latest exchanges have changed since an epoch time."""
+        query = f"SELECT DISTINCT owner FROM {LATEST} WHERE updated_at > ?"  # noqa: S608 - our own table
+        return tuple(str(owner) for (owner,) in await self._database.rows(query, moment))
 
     async def highest(self, route_id: str, model: str, tool: str) -> float | None:
         """The highest cost in USD of the last twenty exchanges of a kind whose cost is known; None where none is."""

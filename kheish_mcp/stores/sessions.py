@@ -239,6 +239,16 @@ class SessionStore:
         shown: JsonObject = {"run_id": run_id, "state": state, "created_at": written(created_at)}
         return {**shown, "error": json.loads(error)} if error else shown
 
+    async def newest(self) -> int:
+        """The number of the journals' newest line."""
+        [(number,)] = await self._database.rows("SELECT ifnull(max(number), 0) FROM entry")
+        return int(number)
+
+    async def written_since(self, number: int) -> tuple[tuple[str, str], ...]:
+        """Each journal, by owner and session, that has a line behind that number."""
+        rows = await self._database.rows("SELECT DISTINCT owner, session FROM entry WHERE number > ?", number)
+        return tuple((str(owner), str(session)) for owner, session in rows)
+
     async def overview(self, owner: str) -> list[dict[str, Any]]:
         """Each of the owner's sessions, the one last used first: its name, how many inputs and outputs, and its times."""
         query = (
