@@ -22,7 +22,7 @@ from kheish_mcp.settings import Settings
 from tests.conftest import CANARY
 from tests.emulators.openrouter import OpenRouterEmulator
 
-SOON = 10.0
+SOON = 30.0
 
 
 @asynccontextmanager

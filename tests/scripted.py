@@ -26,7 +26,7 @@ from tests.conftest import CANARY
 from tests.emulators.openrouter import OpenRouterEmulator
 
 Line = str | Reply | KheishError | Callable[[ChatRequest], "str | Reply"]
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Scripted(Driver, TextGeneration):

@@ -12,7 +12,7 @@ from kheish_mcp.drivers.course import Course
 from kheish_mcp.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
-SOON = 5.0
+SOON = 30.0
 BEAT = 0.005
 
 

@@ -110,15 +110,15 @@ def test_an_error_hides_in_a_200(draw: Under, emulator: OpenRouterEmulator) -> N
 def test_a_hang_ends_when_the_client_goes(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
     emulator.fail_next(faults.hang())
     with pytest.raises(httpx2.ReadTimeout):
-        http.post("/images", json=DRAW, timeout=0.1)
+        http.post("/images", json=DRAW, timeout=httpx2.Timeout(10, read=0.1))
     emulator.wait_for(lambda: emulator.requests[0].disconnected and emulator.requests[0].ended is not None)
     assert emulator.ledger == []
 
 
 def test_a_late_answer_is_paid_though_nobody_waited(http: httpx2.Client, emulator: OpenRouterEmulator) -> None:
-    emulator.fail_next(faults.delay(0.3))
+    emulator.fail_next(faults.delay(1.0))
     with pytest.raises(httpx2.ReadTimeout):
-        http.post("/images", json=DRAW, timeout=0.05)
+        http.post("/images", json=DRAW, timeout=httpx2.Timeout(10, read=0.05))
     emulator.wait_for(lambda: len(emulator.ledger) == 1)
     assert emulator.requests[0].disconnected
 

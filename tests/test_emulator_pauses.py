@@ -91,7 +91,7 @@ def test_signs_of_life_defeat_a_read_timeout_and_cost_nothing(
 ) -> None:
     emulator.always(faults.keep_alives())
     for body, sign in ((fox(), b" "), (fox() | {"stream": True}, b": OPENROUTER PROCESSING\n\n")):
-        with http.stream("POST", "/images", json=body, timeout=0.5) as answer:
+        with http.stream("POST", "/images", json=body, timeout=5) as answer:
             pieces = answer.iter_raw()
             assert [next(pieces), next(pieces)] == [sign, sign]
     emulator.wait_for(lambda: all(seen.ended for seen in emulator.requests))

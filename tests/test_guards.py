@@ -222,11 +222,12 @@ async def test_a_message_of_countless_values_is_refused_before_it_is_parsed(site
 
 
 async def test_who_asks_too_often_waits(state_root: Path):
-    async with site_with(state_root, Limits(calls_at_once=2, calls_per_s=0.5)) as site, site.http() as http:
+    async with site_with(state_root, Limits(calls_at_once=2, calls_per_s=0.01)) as site, site.http() as http:
         statuses = [(await http.post("/mcp", json={}, headers=HEADERS)).status_code for _ in range(2)]
         assert statuses == [400, 400]
         late = await http.post("/mcp", json={}, headers=HEADERS)
-        assert (late.status_code, late.headers["retry-after"]) == (429, "2")
+        assert late.status_code == 429
+        assert 50 < int(late.headers["retry-after"]) <= 100
         assert late.json()["error"]["retryable"] is True
         assert (await http.get("/healthz")).status_code == 200
 

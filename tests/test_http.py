@@ -36,7 +36,7 @@ from tests.clocks import Clockwork
 pytestmark = pytest.mark.anyio
 KEY = "sk-or-v1-line0123456789abcdef0123456789abcdef"
 PROMPT = "a very private prompt"
-SOON = 5.0
+SOON = 30.0
 
 
 @dataclass(frozen=True)
@@ -527,8 +527,8 @@ async def test_all_attempts_share_one_deadline():
 
     clock = replace(Clockwork().clock, sleep=waits_for_ever)
     async with provider(answer("{}", 429, retry_after="0.1")) as served, line_to(served, clock=clock) as line:
-        refusal = await refused(line, DeadlineExceeded, billed=False, deadline_s=0.3)
-    assert "0.3 s" in refusal.message
+        refusal = await refused(line, DeadlineExceeded, billed=False, deadline_s=1.5)
+    assert "1.5 s" in refusal.message
     assert len(served.asked) == 1
 
 
@@ -572,7 +572,7 @@ async def test_what_trickled_in_until_the_deadline_goes_with_the_refusal():
         await stream.receive()
 
     async with provider(half) as served, line_to(served) as line:
-        assert (await refused(line, DeadlineExceeded, billed=True, deadline_s=0.2)).remains == (b"half",)
+        assert (await refused(line, DeadlineExceeded, billed=True, deadline_s=1.5)).remains == (b"half",)
 
 
 async def test_more_than_the_limit_is_not_kept():
@@ -648,10 +648,10 @@ async def test_an_answer_that_trickles_for_ever_ends_at_the_deadline_and_the_soc
             await anyio.lowlevel.checkpoint()
 
     async with provider(drip) as served, line_to(served) as line:
-        refusal = await refused(line, DeadlineExceeded, billed=True, deadline_s=0.2)
+        refusal = await refused(line, DeadlineExceeded, billed=True, deadline_s=1.5)
         with anyio.fail_after(SOON):
             await served.left.wait()
-    assert "0.2 s" in refusal.message
+    assert "1.5 s" in refusal.message
 
 
 async def test_a_request_that_nobody_reads_ends_at_the_deadline_and_was_not_billed():

@@ -182,7 +182,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 async def test_it_speaks_tls_with_its_own_certificate(state_root: Path, certificate: tuple[Path, Path]):
     front = Front(certificate=certificate[0], key=certificate[1])
-    limits = Limits(header_s=0.2)
+    limits = Limits(header_s=1)
     async with opened_site(environment(state_root), state_root.parent, front=front, limits=limits) as site:
         trusting = ssl.create_default_context(cafile=str(certificate[0]))
         base = site.base.replace("http:", "https:")

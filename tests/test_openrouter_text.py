@@ -379,7 +379,7 @@ async def test_silence_ends_at_the_deadline_and_the_connection_with_it(emulator:
     line = Line(Endpoint("home", emulator.base_url, Secret(CANARY)))
     emulator.fail_next(faults.stall())
     with pytest.raises(DeadlineExceeded, match="fell silent") as caught:
-        await Talk(line, nothing_is_fetched, idle_s=0.1).answer(TEXT, PORTS, Exchange(), nobody_listens)
+        await Talk(line, nothing_is_fetched, idle_s=0.5).answer(TEXT, PORTS, Exchange(), nobody_listens)
     assert caught.value.details["possibly_billed"] is True
     await anyio.to_thread.run_sync(emulator.wait_for, lambda: emulator.requests[0].disconnected)
     await line.close()

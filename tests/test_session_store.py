@@ -20,7 +20,7 @@ from tests.children import exit_code_of, meet, together
 from tests.memory_disk import MemoryDisk
 
 pytestmark = pytest.mark.anyio
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from kheish_mcp.tools.base import Call, Parts
 from kheish_mcp.tools.paid import spend
 
 pytestmark = pytest.mark.anyio
-SOON = 5.0
+SOON = 30.0
 Ask = Callable[[str, Exchange], Awaitable[Generation]]
 
 

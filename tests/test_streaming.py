@@ -20,7 +20,7 @@ from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults
 
 pytestmark = pytest.mark.anyio
-SOON = 5.0
+SOON = 30.0
 SHORT = 0.05
 ASKED = {"model": "openai/gpt-5.4-mini", "messages": [{"role": "user", "content": "Name a port."}], "stream": True}
 
@@ -191,7 +191,7 @@ async def test_a_refusal_before_the_stream_is_judged_by_its_status(line: Line, e
 async def test_signs_of_life_alone_do_not_last_for_ever(line: Line, emulator: OpenRouterEmulator):
     emulator.fail_next(faults.keep_alives())
     with pytest.raises(DeadlineExceeded, match="no whole answer within"):
-        await ask(line, deadline_s=0.3, idle_s=0.2)
+        await ask(line, deadline_s=1.5, idle_s=1)
 
 
 async def test_who_leaves_early_closes_the_connection(line: Line, emulator: OpenRouterEmulator):
