@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
+from anyio.abc import TaskStatus
 
 from .agent.run import converse
 from .errors import JsonObject, KheishError
@@ -81,12 +82,14 @@ class Daemon:
         now = self.inventory
         return now.trouble is None and any(offer.driver is not None for offer in now.catalog.offers)
 
-    async def watch(self) -> None:
+    async def watch(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Looks for what has changed, whichever process did it, and tells the listeners of what really has.
 
-        A look that fails is no reason to stop looking: what it would have seen, the next one sees.
+        It has started once the first look is over. A later one that fails is no reason to stop looking: what it would
+        have seen, the next one sees.
         """
         seen = await self._look(None)
+        task_status.started()
         while True:
             await anyio.sleep(LOOK_EVERY_S)
             try:
@@ -191,7 +194,7 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
         # A group of its own, which ends before the lines and the stores that it asks are closed.
         background = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(background.cancel_scope.cancel)
-        background.start_soon(daemon.watch)
+        await background.start(daemon.watch)
         background.start_soon(Settler(parts.ledger, lambda: daemon.parts.catalog).run)
         background.start_soon(daemon.discover)
         yield daemon

@@ -216,6 +216,10 @@ async def test_a_result_carries_a_url_that_anybody_can_follow_and_nobody_can_tur
 ):
     env = environment(state_root, OPENROUTER_API_KEY=CANARY, OPENROUTER_BASE_URL=emulator.base_url)
     async with opened_site(env, workspace) as site:
+        # Open to this machine is no sign of being on it: a tunnel or a proxy may stand between.
+        async with site.client(transport, mode) as anybody:
+            [bare] = (await call(anybody, "generate_image", prompt="a pier"))["assets"]
+            assert "path" not in bare
         secret = (await site.tokens.create("mine", "generate"))[1].reveal()
         async with site.client(transport, mode, secret) as client:
             made = await call(client, "generate_image", prompt="a lighthouse")
