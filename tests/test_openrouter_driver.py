@@ -354,6 +354,17 @@ async def test_a_redirect_is_not_followed_to_anywhere(emulator: OpenRouterEmulat
     assert len(emulator.requests) == 2
 
 
+async def test_a_proxy_of_the_environment_is_told_nothing(
+    emulator: OpenRouterEmulator, driver: OpenRouter, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, emulator.other_origin)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert (await draw(driver)).media
+    assert emulator.other_requests == []
+
+
 async def test_a_wrong_key_is_unauthenticated(emulator: OpenRouterEmulator):
     driver = OpenRouter(Endpoint("home", emulator.base_url, Secret("sk-or-v1-another0123456789")))
     with pytest.raises(Unauthenticated, match="User not found"):
