@@ -238,7 +238,6 @@ class ModelCard:
     outputs: tuple[str, ...] = ()
     prices: Mapping[str, float] = field(default_factory=dict, hash=False)
     context_tokens: int | None = None
-    most_tokens_out: int | None = None
     most_references: int | None = None
     knobs: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     parameters: tuple[str, ...] = ()

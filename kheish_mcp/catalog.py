@@ -102,12 +102,6 @@ class Catalog:
         reasons = "; ".join(f"{cell.route_id}: {cell.reason}" for cell in self._rows[kind] if isinstance(cell, Absence))
         return f"No route {kind.phrase} ({self.trouble or reasons or 'there are no routes'})."
 
-    def resolve(self, kind: type[C], *, provider: str | None = None, model: str | None = None) -> Backend[C]:
-        """The backend for a call, by its route id `provider` and its selector `model`; InvalidArgument where they
-        contradict each other, and the refusals of `backend`.
-        """
-        return self.backend(kind, select(model, provider, self.routes))
-
     def backend(self, kind: type[C], chosen: Selector) -> Backend[C]:
         """The backend for a choice; refuses with the reasons of the row.
 
@@ -126,11 +120,12 @@ class Catalog:
     def candidates(
         self, kind: type[C], *, provider: str | None = None, model: str | None = None
     ) -> tuple[Backend[C], ...]:
-        """Where a call is tried in order, one model each: first what `resolve` gives, with its refusals.
+        """Where a call is tried in order, one model each: first what `backend` gives, with its refusals.
 
         A model that was named stands alone. Else the models follow that the route names for the capability, and, where
         no route was named either, the other routes that offer it; but no call comes to a route that stands in for none
-        (local), and none goes on from there to where it would cost.
+        (local), and none goes on from there to where it would cost. InvalidArgument where `provider`, a route id, and
+        `model`, a selector, contradict each other.
         """
         return self.tried(kind, select(model, provider, self.routes))
 

@@ -22,6 +22,7 @@ from kheish_mcp.secret import Secret
 from kheish_mcp.settings import Settings
 from kheish_mcp.stores.jobs import Job
 from kheish_mcp.tools.base import Call, Parts, Question, Witness
+from tests.choices import chosen
 from tests.conftest import CANARY
 from tests.emulators.openrouter import OpenRouterEmulator
 
@@ -148,7 +149,7 @@ class Bench:
     @property
     def backend(self) -> Backend[TextGeneration]:
         """The scripted route's text model."""
-        return self.call.catalog.resolve(TextGeneration, provider="script")
+        return chosen(self.call.catalog, TextGeneration, provider="script")
 
     async def ask(
         self, text: str, *, run: Callable[..., Awaitable[JsonObject]] | None = None, **more: Any

@@ -19,6 +19,7 @@ from kheish_mcp.capabilities import (
 )
 from kheish_mcp.catalog import Absence, Catalog, Offer
 from kheish_mcp.errors import CapabilityUnavailable, InvalidArgument, NotFound
+from tests.choices import chosen
 
 
 class Painter(Driver, ImageGeneration):
@@ -53,24 +54,24 @@ def offer(route_id: str, driver: Driver | None = None, **more: object) -> Offer:
 
 def test_the_first_route_answers_and_a_named_one_beats_it():
     catalog = Catalog([offer("a", Painter()), offer("b", Painter())])
-    assert catalog.resolve(ImageGeneration).route_id == "a"
-    assert catalog.resolve(ImageGeneration, provider="b").route_id == "b"
-    assert catalog.resolve(ImageGeneration, model="b/v/m").route_id == "b"
-    assert catalog.resolve(ImageGeneration, model="b/v/m").model == "v/m"
+    assert chosen(catalog, ImageGeneration).route_id == "a"
+    assert chosen(catalog, ImageGeneration, provider="b").route_id == "b"
+    assert chosen(catalog, ImageGeneration, model="b/v/m").route_id == "b"
+    assert chosen(catalog, ImageGeneration, model="b/v/m").model == "v/m"
 
 
 def test_a_model_without_a_route_goes_where_it_is_named_else_where_any_is_taken():
     closed = Painter("svg", open_ended=False)
     named = offer("c", Painter(), models={"image_generation": ("v/special",)})
     catalog = Catalog([offer("a", closed), offer("b", Painter()), named])
-    assert catalog.resolve(ImageGeneration, model="v/special").route_id == "c"
-    assert catalog.resolve(ImageGeneration, model="v/other").route_id == "b"
+    assert chosen(catalog, ImageGeneration, model="v/special").route_id == "c"
+    assert chosen(catalog, ImageGeneration, model="v/other").route_id == "b"
 
 
 def test_a_driver_with_models_of_its_own_takes_no_other():
     catalog = Catalog([offer("a", Painter("svg", open_ended=False))])
     with pytest.raises(InvalidArgument) as refusal:
-        catalog.resolve(ImageGeneration, model="a/v/m")
+        chosen(catalog, ImageGeneration, model="a/v/m")
     assert "svg" in str(refusal.value.hint)
 
 
@@ -84,7 +85,7 @@ def test_each_absence_has_its_reason_and_the_first_fix_is_the_hint():
     )
     assert not catalog.offers_any(ImageGeneration)
     with pytest.raises(CapabilityUnavailable) as refusal:
-        catalog.resolve(ImageGeneration)
+        chosen(catalog, ImageGeneration)
     told = refusal.value.message
     assert "nokey: it has no key" in told
     assert "off: image_generation is switched off in routes.toml" in told
@@ -98,20 +99,20 @@ def test_what_a_driver_does_not_declare_it_does_not_offer():
     assert not catalog.offers_any(AudioGeneration)
     assert not catalog.offers_any(NativeWebSearch)
     with pytest.raises(CapabilityUnavailable, match="does not do this"):
-        catalog.resolve(AudioGeneration, provider="a")
+        chosen(catalog, AudioGeneration, provider="a")
 
 
 def test_a_route_that_cannot_names_those_that_can():
     catalog = Catalog([offer("off", Painter(), flags={"image_generation": False}), offer("on", Painter())])
     with pytest.raises(CapabilityUnavailable) as refusal:
-        catalog.resolve(ImageGeneration, provider="off")
+        chosen(catalog, ImageGeneration, provider="off")
     assert "on" in str(refusal.value.hint)
 
 
 def test_an_unknown_route_is_not_found_and_the_known_ones_are_named():
     catalog = Catalog([offer("a", Painter()), offer("b", Painter())])
     with pytest.raises(NotFound) as refusal:
-        catalog.resolve(ImageGeneration, provider="z")
+        chosen(catalog, ImageGeneration, provider="z")
     assert "a, b" in json.dumps(refusal.value.as_json())
 
 

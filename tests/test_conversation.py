@@ -14,6 +14,7 @@ from kheish_mcp.drivers.local import Local
 from kheish_mcp.errors import CapabilityUnavailable
 from kheish_mcp.route_keys import FLAGS
 from kheish_mcp.workers import Workers
+from tests.choices import chosen
 
 
 class Parrot(Driver, TextGeneration):
@@ -38,12 +39,12 @@ def local() -> Offer:
 
 
 def test_a_text_route_answers_with_its_default_model():
-    backend = Catalog([local(), parrot()]).resolve(TextGeneration)
+    backend = chosen(Catalog([local(), parrot()]), TextGeneration)
     assert (backend.route_id, backend.models) == ("home", ("ara/ararauna",))
 
 
 def test_a_named_model_goes_to_a_text_route_without_its_prefix():
-    backend = Catalog([local(), parrot("a"), parrot("b")]).resolve(TextGeneration, model="b/psittacus/erithacus")
+    backend = chosen(Catalog([local(), parrot("a"), parrot("b")]), TextGeneration, model="b/psittacus/erithacus")
     assert (backend.route_id, backend.model) == ("b", "psittacus/erithacus")
 
 
@@ -59,7 +60,7 @@ def test_a_route_that_cannot_answer_says_so():
     assert isinstance(cell, Absence)
     assert "local does not do this" in cell.reason
     with pytest.raises(CapabilityUnavailable, match="No route answers in text") as refusal:
-        Catalog([local()]).resolve(TextGeneration)
+        chosen(Catalog([local()]), TextGeneration)
     assert "local: its driver" in refusal.value.message
 
 

@@ -30,6 +30,7 @@ from kheish_mcp.errors import InvalidArgument, Json, KheishError, Unavailable
 from kheish_mcp.media import Media
 from kheish_mcp.prices import Amount, estimate_usd
 from kheish_mcp.secret import Secret
+from tests.choices import chosen
 from tests.emulators.openrouter import OpenRouterEmulator
 from tests.emulators.provider import faults
 
@@ -518,7 +519,7 @@ async def test_before_a_discovery_nothing_is_narrowed(driver: OpenRouter):
     table = catalog(driver, text=BLIND, image_edit=FLUX)
     for kind in (ImageEdit, MultimodalInput):
         assert isinstance(first(table, kind), Backend)
-    assert table.resolve(ImageEdit, model=BLIND).model == BLIND
+    assert chosen(table, ImageEdit, model=BLIND).model == BLIND
 
 
 @pytest.mark.anyio
@@ -526,16 +527,16 @@ async def test_the_first_preference_that_exists_is_taken(driver: OpenRouter):
     await taught(driver)
     assert first(catalog(driver), ImageGeneration).models[0] == FLASH  # type: ignore[union-attr]
     driver.learn(tuple(card for card in driver.models() if card.id != FLASH))
-    assert catalog(driver).resolve(ImageGeneration).models == (GPT, MINI)
+    assert chosen(catalog(driver), ImageGeneration).models == (GPT, MINI)
     driver.learn(tuple(card for card in driver.models() if card.id not in (GPT, MINI)))
-    assert catalog(driver).resolve(ImageGeneration).model == FLASH
+    assert chosen(catalog(driver), ImageGeneration).model == FLASH
 
 
 @pytest.mark.anyio
 async def test_models_that_a_route_names_are_left_out_where_they_cannot(driver: OpenRouter):
     await taught(driver)
     table = catalog(driver, image_edit=(FLUX, GPT, "vendor/new"))
-    assert table.resolve(ImageEdit).models == (GPT, "vendor/new")
+    assert chosen(table, ImageEdit).models == (GPT, "vendor/new")
     gone = first(catalog(driver, image_edit=FLUX), ImageEdit)
     assert isinstance(gone, Absence)
     assert FLUX in gone.reason
@@ -559,10 +560,10 @@ async def test_a_named_model_that_cannot_is_refused_with_some_that_can(driver: O
     table = catalog(driver)
     for model in (FLUX, BLIND, f"home/{FLUX}:nitro"):
         with pytest.raises(InvalidArgument, match="edits images") as caught:
-            table.resolve(ImageEdit, model=model)
+            chosen(table, ImageEdit, model=model)
         assert f"Models that can: {FLASH}, {GPT}, {MINI}, " in (caught.value.hint or "")
-    assert table.resolve(ImageGeneration, model=FLUX).model == FLUX
-    assert table.resolve(ImageEdit, model="vendor/new").model == "vendor/new"
+    assert chosen(table, ImageGeneration, model=FLUX).model == FLUX
+    assert chosen(table, ImageEdit, model="vendor/new").model == "vendor/new"
 
 
 @pytest.mark.anyio
@@ -573,6 +574,6 @@ async def test_a_model_without_a_route_goes_to_the_route_that_knows_it(driver: O
         Offer(route, "openrouter", its, provider="openrouter") for route, its in (("away", unread), ("home", driver))
     ]
     table = Catalog(offers)
-    assert table.resolve(ImageGeneration, model=FLUX).route_id == "home"
-    assert table.resolve(ImageGeneration, model=FLASH).route_id == "away"
-    assert table.resolve(ImageGeneration, model="vendor/new").route_id == "away"
+    assert chosen(table, ImageGeneration, model=FLUX).route_id == "home"
+    assert chosen(table, ImageGeneration, model=FLASH).route_id == "away"
+    assert chosen(table, ImageGeneration, model="vendor/new").route_id == "away"

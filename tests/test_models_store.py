@@ -22,7 +22,7 @@ from tests.children import exit_code_of, meet, together
 HERE, THERE = "https://openrouter.ai/api/v1", "https://other.example/api/v1"
 FULL = ModelCard(
     "vendor/model", ("image_generation", "text"), ("Kore",), ("1K", "WxH"), ("png",), "$1.00 a picture", "A note.", "Nämé",
-    ("text",), ("image",), {"image_out": 1.0, "token_in": 0.0}, 4096, 512, 0, {"seed": (), "size": ("1K",)}, ("tools",),
+    ("text",), ("image",), {"image_out": 1.0, "token_in": 0.0}, 4096, 0, {"seed": (), "size": ("1K",)}, ("tools",),
     ("vendor/model-1",),
 )  # fmt: skip
 CARDS = (FULL, ModelCard("vendor/bare", ()))

@@ -9,7 +9,7 @@ from ..errors import MediaRejected
 from ..media import Facts, Kind, Media
 from .base import Format, broken, within_reason
 
-EBML, DOC_TYPE, SEGMENT, CLUSTER = 0x1A45DFA3, 0x4282, 0x18538067, 0x1F43B675
+EBML, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 TIMECODE, SIMPLE_BLOCK = 0xE7, 0xA3
 INFO, SCALE, DURATION, TRACKS, TRACK, TRACK_TYPE = 0x1549A966, 0x2AD7B1, 0x4489, 0x1654AE6B, 0xAE, 0x83
 AUDIO = 2

@@ -124,7 +124,7 @@ FIELDS: Final[Mapping[str, Callable[[Json], Any]]] = {
     **dict.fromkeys(
         ("capabilities", "voices", "sizes", "formats", "inputs", "outputs", "parameters", "aliases"), _texts
     ),
-    **dict.fromkeys(("context_tokens", "most_tokens_out", "most_references"), _whole),
+    **dict.fromkeys(("context_tokens", "most_references"), _whole),
     "prices": _table(_number),
     "knobs": _table(_texts),
 }

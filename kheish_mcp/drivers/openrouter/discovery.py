@@ -140,7 +140,6 @@ def _card(row: JsonObject) -> ModelCard | None:
         outputs=outputs,
         prices=prices,
         context_tokens=_whole(top.get("context_length")) or _whole(row.get("context_length")),
-        most_tokens_out=_whole(top.get("max_completion_tokens")),
         parameters=_texts(row.get("supported_parameters")) if "text" in outputs else (),
         aliases=(slug,) if slug and slug != model else (),
     )
