@@ -20,7 +20,8 @@ from kheish_mcp.settings import Settings
 from kheish_mcp.stores.database import Database
 from kheish_mcp.stores.jobs import Job
 from kheish_mcp.tools.base import Call, Parts
-from kheish_mcp.tools.paid import spend
+from kheish_mcp.tools.paid import keep_paid, spend
+from tests.samples import WHOLE
 
 pytestmark = pytest.mark.anyio
 SOON = 30.0
@@ -179,6 +180,26 @@ async def test_a_stop_tears_no_answer_that_is_there_whole(whole: bool, call: Cal
             await spent(call, ask)
     assert read == [True] * whole
     assert (await row(state_root))[0] == "unknown"
+
+
+async def test_a_stop_while_a_picture_is_being_kept_loses_nothing(call: Call, state_root: Path):
+    png = WHOLE["image/png"]
+
+    async def work(job: Job) -> JsonObject:
+        row = await call.ledger.plan(
+            job_id=job.job_id, owner=job.owner, tool=job.tool, route_id="home", provider="openrouter", model="m"
+        )
+        await call.ledger.sent(row)
+        job.scope.cancel()
+        await keep_paid(call, row, Generation((png,), "m", 0.04), label=job.tool, provenance={})
+        return {}
+
+    job = await call.jobs.start(call.owner, "generate_image", {}, work)
+    with anyio.fail_after(SOON):
+        await job.finished.wait()
+    [asset], _ = await call.assets.page(call.owner, None)
+    assert (await call.assets.read(asset)).data == png.data
+    assert (await row(state_root))[0] == "stored"
 
 
 async def test_a_store_that_fails_between_two_steps_leaves_the_exchange_in_doubt(call: Call, state_root: Path):
