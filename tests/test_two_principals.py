@@ -313,6 +313,8 @@ async def test_nobody_hears_of_the_other_s_changes(world: World):
     # Somebody without a thing of its own: nothing else is to be heard.
     intruder = Party((await world.site.tokens.create("listener", "generate"))[1].reveal())
     theirs_uri, listeners = f"asset://{world.victim.assets[0]}", world.site.daemon.listeners
+    session = "kheish://sessions/theirs"
+    watched = [theirs_uri, session, "kheish://costs"]
     heard: list[str] = []
     marked = anyio.Event()
 
@@ -325,19 +327,21 @@ async def test_nobody_hears_of_the_other_s_changes(world: World):
         world.site.client("sse", "legacy", intruder.token, message_handler=hear) as legacy,
         world.site.client(token=intruder.token) as modern,
         world.site.client(token=world.victim.token) as own,
-        modern.listen(
-            tools_list_changed=True, resources_list_changed=True, resource_subscriptions=[theirs_uri]
-        ) as intruded,
-        own.listen(resources_list_changed=True, resource_subscriptions=[theirs_uri]) as ours,
+        modern.listen(tools_list_changed=True, resources_list_changed=True, resource_subscriptions=watched) as intruded,
+        own.listen(resources_list_changed=True, resource_subscriptions=watched) as ours,
     ):
-        await legacy.subscribe_resource(theirs_uri)
+        for uri in watched:
+            await legacy.subscribe_resource(uri)
         await call(own, "store_asset", source="data:text/plain,more%20secrets")
         owner = (await world.site.tokens.verify(world.victim.token)).token_id  # type: ignore[union-attr]
         with anyio.fail_after(30):
             assert type(await anext(ours)).__name__ == "ResourcesListChanged"
             await listeners.resource_updated(theirs_uri, owner)
-            while type(await anext(ours)).__name__ != "ResourceUpdated":
-                pass
+            await call(own, "generate_image", prompt="their pier")
+            await call(own, "emit_output", content="Theirs.", session="theirs")
+            waited_for = set(watched)
+            while waited_for:
+                waited_for.discard(str(getattr(await anext(ours), "uri", "")))
             await listeners.tools_changed()  # for all: whatever was to be heard before has been heard
             assert type(await anext(intruded)).__name__ == "ToolsListChanged"
             await marked.wait()
