@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"An address is no name; give the parameters of {item.nodeid} ids of their own.")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector of garbage need not look through it for every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
