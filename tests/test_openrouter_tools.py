@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 from collections.abc import AsyncGenerator
@@ -126,9 +128,10 @@ async def test_an_edit_sends_the_pictures_in_order(client: Client, emulator: Ope
     made = await call(client, "generate_image", prompt="a pier")
     both = [stored["uri"], made["assets"][0]["asset_id"]]
     await call(client, "edit_image", prompt="put the first onto the second", image_asset_ids=both)
-    references = emulator.requests[-1].body["input_references"]
-    assert len(references) == 2
-    assert references[0]["image_url"]["url"].startswith("data:image/png;base64,")
+    urls = [reference["image_url"]["url"] for reference in emulator.requests[-1].body["input_references"]]
+    subject, other = (base64.b64decode(url.removeprefix("data:image/png;base64,")) for url in urls)
+    assert subject == png(64, 48)
+    assert hashlib.sha256(other).hexdigest() == made["assets"][0]["sha256"]
 
 
 async def test_long_speech_is_split_at_sentences_and_joined(client: Client, emulator: OpenRouterEmulator):

@@ -68,7 +68,7 @@ async def test_three_pictures_asked_are_three_pictures_kept(
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_every_tool_works(mode: str, env: dict[str, str], workspace: Path):
+async def test_every_tool_works(mode: str, env: dict[str, str], workspace: Path, state_root: Path):
     (workspace / "photo.png").write_bytes(png())
     async with stdio_client(env, mode=mode) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
@@ -95,6 +95,8 @@ async def test_every_tool_works(mode: str, env: dict[str, str], workspace: Path)
         job = await call(client, "get_job", job_id=spoken["job_id"])
         assert job["status"] == "completed"
         assert job["result"]["assets"] == spoken["assets"]
+    # Left for the commands that are run on this state root later.
+    assert json.loads((state_root / "serve.json").read_text())["workspace_root"] == str(workspace)
 
 
 async def test_a_tool_that_is_not_listed_says_why_when_it_is_called(
