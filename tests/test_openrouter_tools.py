@@ -134,6 +134,22 @@ async def test_an_edit_sends_the_pictures_in_order(client: Client, emulator: Ope
     assert hashlib.sha256(other).hexdigest() == made["assets"][0]["sha256"]
 
 
+async def test_a_mask_is_refused_where_the_provider_has_no_word_for_it_and_holds_where_it_has(
+    client: Client, emulator: OpenRouterEmulator, workspace: Path
+):
+    (workspace / "a.png").write_bytes(png(64, 48))
+    left = Image.new("L", (64, 48))
+    left.paste(255, (0, 0, 32, 48))
+    left.save(workspace / "left.png")
+    masked = {"image_asset_ids": ["a.png"], "mask": "left.png"}
+    told = await refused(client, "edit_image", prompt="in the dark", **masked)
+    assert (told["code"], emulator.requests) == ("invalid_argument", [])
+    assert "mask" in told["message"]
+    made = await call(client, "edit_image", prompt="brightness 0", provider="local", **masked)
+    with Image.open(made["assets"][0]["path"]) as edited:
+        assert [edited.convert("RGB").getpixel(place) for place in ((0, 0), (63, 0))] == [(0, 0, 0), (255, 0, 0)]
+
+
 async def test_long_speech_is_split_at_sentences_and_joined(client: Client, emulator: OpenRouterEmulator):
     text = " ".join(f"This is sentence number {n} of a rather long text." for n in range(130))
     made = await call(client, "generate_audio", input=text, format="wav")
