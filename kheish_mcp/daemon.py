@@ -163,7 +163,8 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
         database = await stack.enter_async_context(Database.open(settings.state_root))
         workers = Workers()
         stack.push_async_callback(workers.close)
-        assets = AssetStore(settings.state_root, database)
+        largest = settings.max_asset_bytes
+        assets = AssetStore(settings.state_root, database, max_bytes=largest, max_pixels=settings.max_pixels)
         inventories = Inventories(settings, AuthStore.of(settings), workers)
         stack.push_async_callback(inventories.close)
         inventory = inventories.read()
@@ -171,11 +172,11 @@ async def open_daemon(settings: Settings) -> AsyncGenerator[Daemon]:
         locks = stack.enter_context(ExitStack())
         group = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(group.cancel_scope.cancel)
-        workspace = Workspace(settings.workspace_root) if settings.workspace_root else None
+        workspace = Workspace(settings.workspace_root, max_bytes=largest) if settings.workspace_root else None
         parts = Parts(
             catalog=inventory.catalog,
             assets=assets,
-            references=References(assets, workspace, Web()),
+            references=References(assets, workspace, Web(), max_bytes=largest),
             workspace=workspace,
             workers=workers,
             jobs=Jobs(database, group),

@@ -18,6 +18,7 @@ from .secret import Secret
 
 Discovery = Literal["best_effort", "required", "disabled"]
 
+MAX_BYTES, MAX_PIXELS = 64 << 20, 100_000_000  # of an asset; a worker is given no more memory than these take
 RECORD: Final = "serve.json"
 MARK: Final = "serve.mark"
 LONGEST_RECORD: Final = 64 << 10
@@ -79,6 +80,8 @@ class Settings:
     master_key: Secret | None = None
     master_key_file: Path | None = None
     discovery: Discovery = "best_effort"
+    max_asset_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
     openrouter_base_url: str | None = field(default=None, repr=False)
     openrouter_api_key: Secret | None = None
     _variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -120,6 +123,8 @@ class Settings:
             master_key=given.secret("KHEISH_AUTH_STORE_MASTER_KEY"),
             master_key_file=given.path(None, "KHEISH_AUTH_STORE_MASTER_KEY_FILE"),
             discovery=_discovery(given.text(None, "KHEISH_OPENROUTER_MODEL_DISCOVERY")),
+            max_asset_bytes=given.number("KHEISH_MAX_ASSET_BYTES", MAX_BYTES),
+            max_pixels=given.number("KHEISH_MAX_PIXELS", MAX_PIXELS),
             openrouter_base_url=given.text(None, "OPENROUTER_BASE_URL"),
             openrouter_api_key=given.secret("OPENROUTER_API_KEY"),
             _variables=given.environ,
@@ -244,6 +249,13 @@ class _Given:
             raise UsageError(f"{_name_of(option, variable)} is empty.", hint="Leave it out, or give it a value.")
         chosen = option or self.environ.get(variable)
         return chosen.strip() if chosen else None
+
+    def number(self, variable: str, most: int) -> int:
+        """A whole number from 1 to `most`, which is also what an unset variable means."""
+        text = self.text(None, variable) or str(most)
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) <= most or len(text) > 12:
+            raise ConfigError(f"{variable} is no whole number from 1 to {most:,}.", hint="Leave it unset for the most.")
+        return int(text)
 
     def secret(self, variable: str) -> Secret | None:
         value = self.text(None, variable)

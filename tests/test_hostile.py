@@ -171,3 +171,14 @@ async def test_a_bomb_of_a_picture_is_refused_by_its_size(client: Client, worksp
     error = await refused(client, "edit_image", prompt="x", image_asset_ids=["bomb.png"])
     assert error["code"] in ("resource_exhausted", "invalid_argument")
     assert "pixel" in json.dumps(error)
+
+
+async def test_a_daemon_may_take_less_than_it_could(state_root: Path, workspace: Path):
+    (workspace / "large.png").write_bytes(png())
+    bounds = {"KHEISH_MAX_ASSET_BYTES": "5000", "KHEISH_MAX_PIXELS": "4000", "KHEISH_WORKSPACE_ROOT": str(workspace)}
+    async with daemon_of(environment(state_root, **bounds)) as small, client_of(small) as client:
+        data = "data:text/plain;base64," + base64.b64encode(b"x" * 5001).decode()
+        for source in (data, "large.png", "data:image/png;base64," + base64.b64encode(png()[:4000]).decode()):
+            error = await refused(client, "store_asset", source=source)
+            assert error["code"] in ("resource_exhausted", "invalid_argument")
+        assert (await call(client, "store_asset", source="data:text/plain,x"))["byte_length"] == 1

@@ -349,8 +349,23 @@ def test_reading_settings_loads_nothing_heavy():
     assert not heavy & set(ran.stdout.split())
 
 
+def test_an_asset_may_be_smaller_than_it_may_be(load: Callable[..., Settings]):
+    assert (load({}).max_asset_bytes, load({}).max_pixels) == (64 << 20, 100_000_000)
+    less = load({"KHEISH_MAX_ASSET_BYTES": "1048576", "KHEISH_MAX_PIXELS": "1000000"})
+    assert (less.max_asset_bytes, less.max_pixels) == (1 << 20, 1_000_000)
+    for value in ("0", "-1", "67108865", "1e6", "many", "9" * 5000, "²"):
+        with pytest.raises(ConfigError, match="KHEISH_MAX_ASSET_BYTES") as refused:
+            load({"KHEISH_MAX_ASSET_BYTES": value})
+        assert value not in str(refused.value) or value in "01"
+
+
 def test_every_refusal_has_a_next_step(load: Callable[..., Settings]):
-    bad = [{"KHEISH_BIND": "x"}, {"KHEISH_OPENROUTER_MODEL_DISCOVERY": "x"}, {KEY: "x", KEY_FILE: "x"}]
+    bad = [
+        {"KHEISH_BIND": "x"},
+        {"KHEISH_OPENROUTER_MODEL_DISCOVERY": "x"},
+        {"KHEISH_MAX_PIXELS": "x"},
+        {KEY: "x", KEY_FILE: "x"},
+    ]
     for environ in bad:
         with pytest.raises(KheishError) as refused:
             load(environ)

@@ -13,7 +13,8 @@ import typer
 
 from ..errors import Aborted, Code, DataLoss, InvalidArgument, Json, JsonObject, ResourceExhausted
 from ..media import Media
-from ..stores.assets import MAX_BYTES, Asset, AssetStore
+from ..settings import MAX_BYTES
+from ..stores.assets import Asset, AssetStore
 from ..stores.database import Database
 from ..stores.disk import write_new
 from .frame import EXIT_CODES, Frame, command_group, table
@@ -137,11 +138,12 @@ def verify(ctx: typer.Context) -> int:
 
 def _in_store(frame: Frame, work: Callable[[AssetStore], Awaitable[T]]) -> T:
     """What `work` gives with the store of this command line's state root, beside whatever daemons run on it."""
-    root = frame.settings().state_root
+    settings = frame.settings()
+    bounds = {"max_bytes": settings.max_asset_bytes, "max_pixels": settings.max_pixels}
 
     async def main() -> T:
-        async with Database.open(root) as database:
-            return await work(AssetStore(root, database))
+        async with Database.open(settings.state_root) as database:
+            return await work(AssetStore(settings.state_root, database, **bounds))
 
     return anyio.run(main)
 

@@ -22,6 +22,7 @@ import anyio.to_thread
 from ..errors import DataLoss, InvalidArgument, Json, JsonObject, MediaRejected, NotFound, ResourceExhausted
 from ..formats import recognise
 from ..media import Facts, Media
+from ..settings import MAX_BYTES, MAX_PIXELS
 from .arrival import Arrival
 from .asset import LIVE, asset_of, insert_or_find, new_row
 from .asset import Asset as Asset
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from apsw import Connection
 
 MICROPHONE: Final = frozenset({"audio/wav", "audio/webm"})
-MAX_BYTES, MAX_PIXELS = 64 << 20, 100_000_000
 CURSOR: Final = "after-"
 
 
