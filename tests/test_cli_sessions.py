@@ -17,7 +17,7 @@ from PIL import Image
 
 from kheish_mcp.cli import run
 from kheish_mcp.cli.conversing import Asked, conversed
-from kheish_mcp.cli.drawing import CHUNK, drawer_of, iterm, kitty
+from kheish_mcp.cli.drawing import CHUNK, ITERM, KITTY, SIXEL, drawer_of, iterm, kitty
 from kheish_mcp.cli.frame import awaited, printable
 from kheish_mcp.secret import Secret
 from kheish_mcp.settings import Settings
@@ -281,11 +281,13 @@ def test_a_reader_that_has_gone_does_not_end_the_run(state_root: Path, emulator:
 @pytest.mark.parametrize(
     ("variables", "drawer"),
     [
-        ({"TERM": "xterm-kitty"}, kitty),
-        ({"KITTY_WINDOW_ID": "1", "TERM": "xterm-256color"}, kitty),
-        ({"TERM_PROGRAM": "ghostty"}, kitty),
-        ({"TERM_PROGRAM": "iTerm.app"}, iterm),
-        ({"TERM_PROGRAM": "WezTerm"}, iterm),
+        ({"TERM": "xterm-kitty"}, KITTY),
+        ({"KITTY_WINDOW_ID": "1", "TERM": "xterm-256color"}, KITTY),
+        ({"TERM_PROGRAM": "ghostty"}, KITTY),
+        ({"TERM_PROGRAM": "iTerm.app"}, ITERM),
+        ({"TERM_PROGRAM": "WezTerm"}, ITERM),
+        ({"TERM": "foot"}, SIXEL),
+        ({"TERM_PROGRAM": "mintty", "TERM": "xterm"}, SIXEL),
         ({"TERM": "xterm-256color"}, None),
         ({"TERM_PROGRAM": "iTerm.app", "TMUX": "/tmp/tmux-0/default,1,0"}, None),
         ({"TERM": "screen-256color", "KITTY_WINDOW_ID": "1"}, None),
@@ -341,7 +343,7 @@ def test_a_published_picture_is_drawn_where_the_terminal_can(
         _variables={"OPENROUTER_API_KEY": CANARY},
     )
     asked = Asked("demo", "Draw a pier.", None, None, (), True)
-    awaited(conversed, settings, asked, iterm, False)
+    awaited(conversed, settings, asked, ITERM, False)
     out = capfd.readouterr().out
     png = base64.b64decode(out.split("preserveAspectRatio=1:")[1].split("\x07")[0])
     with Image.open(io.BytesIO(png)) as picture:

@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import random
+import re
 import struct
 from array import array
 from collections.abc import AsyncGenerator
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from kheish_mcp.crafts import CRAFTS, craft
 from kheish_mcp.crafts.check_image import check_image
@@ -497,3 +498,41 @@ def test_every_craft_is_listed_and_found():
     files = {path.stem for path in (Path(craft.__code__.co_filename).parent).glob("*.py")}
     assert files - {"__init__", "__main__", "pillow", "operations"} == set(CRAFTS)
     assert all(craft(name).__name__ == name for name in CRAFTS)
+
+
+SIXEL = re.compile(r'\x1bP0;1;0q"1;1;(\d+);(\d+)((?:#\d+;2;\d+;\d+;\d+)*)(.*)\x1b\\', re.DOTALL)
+
+
+def seen(drawn: bytes) -> Image.Image:
+    """What a terminal would show of sixels, by a reader of our own."""
+    match = SIXEL.fullmatch(drawn.decode("ascii"))
+    assert match is not None
+    width, height = int(match[1]), int(match[2])
+    palette = {
+        int(number): tuple(round(int(part) * 255 / 100) for part in parts)
+        for number, *parts in re.findall(r"#(\d+);2;(\d+);(\d+);(\d+)", match[3])
+    }
+    picture = Image.new("RGB", (width, height), "magenta")
+    for row, band in enumerate(match[4].removesuffix("-").split("-")):
+        for layer in band.split("$"):
+            number, body = re.fullmatch(r"#(\d+)(.*)", layer, re.DOTALL).groups()  # type: ignore[union-attr]
+            text = re.sub(r"!(\d+)(.)", lambda run: run[2] * int(run[1]), body)
+            assert len(text) == width
+            for x, sixel in enumerate(text):
+                for y in (y for y in range(6) if (ord(sixel) - 63) >> y & 1):
+                    picture.putpixel((x, 6 * row + y), palette[int(number)])
+    return picture
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("size", "shown"), [((40, 20), (40, 20)), ((7, 13), (7, 13)), ((200, 100), (64, 32))])
+async def test_sixels_show_the_picture(workers: Workers, size: tuple[int, int], shown: tuple[int, int]):
+    source = Image.linear_gradient("L").resize(size).convert("RGB")
+    source.paste((200, 30, 30), (0, 0, size[0] // 2, size[1] // 2))
+    out = io.BytesIO()
+    source.save(out, "PNG")
+    made = await workers.run("draw_sixel", {"max_px": 64}, out.getvalue())
+    picture = seen(made.blobs[0])
+    assert picture.size == shown == (made.facts["width"], made.facts["height"])
+    difference = ImageChops.difference(picture, source.resize(shown, Image.Resampling.LANCZOS))
+    assert max(ImageStat.Stat(difference).mean) < 6

@@ -88,12 +88,12 @@ class Screen:
 
     async def _draw(self, asset: Asset, drawer: Drawer) -> None:
         media = await self.parts.assets.read(asset)
-        shrinking: JsonObject = {"prompt": f"resize {min(LARGEST_PX, asset.width or LARGEST_PX)}"}
+        width = min(LARGEST_PX, asset.width or LARGEST_PX)
         try:
-            made = await self.parts.workers.run("edit_image", shrinking, media.data)
+            made = await self.parts.workers.run(drawer.craft, drawer.parameters(width), media.data)
         except KheishError:
             return  # its name and path stand there
-        _say(drawer(made.blobs[0]))
+        _say(drawer.written(made.blobs[0]))
 
     def end_line(self) -> None:
         """Ends the line of text that is under way."""

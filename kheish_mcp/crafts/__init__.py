@@ -16,6 +16,7 @@ CRAFTS: Final = {
     "render_svg": "render_svg",
     "edit_image": "edit_image",
     "clear_mask": "clear_mask",
+    "draw_sixel": "draw_sixel",
     "speak": "speak",
     "hear": "hear",
     "read_pdf": "read_pdf",
