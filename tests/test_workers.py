@@ -19,12 +19,13 @@ from kheish_mcp.errors import (
     Code,
     DeadlineExceeded,
     InvalidArgument,
+    Json,
     KheishError,
     MediaRejected,
     ResourceExhausted,
     Unavailable,
 )
-from kheish_mcp.workers import JOBS_EACH, Workers
+from kheish_mcp.workers import JOBS_EACH, MOST_KEPT, Workers
 from tests.samples import picture
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +120,29 @@ async def test_a_real_craft_gives_facts_and_bytes_or_refuses():
     }  # fmt: skip
     with Image.open(io.BytesIO(made.blobs[0])) as preview:
         assert preview.size == (8, 4)
+
+
+async def test_what_was_made_of_the_same_bytes_is_not_made_again():
+    limits: dict[str, Json] = {"max_px": 8}
+    drawn = picture("PNG", (20, 10))
+    running = Workers(1)
+    first = await running.run_once("digest", "preview_image", limits, drawn)
+    await running.close()
+    closed = Workers(1, ("/nothing/that/runs",))
+    closed._made = running._made
+    assert await closed.run_once("digest", "preview_image", limits, drawn) is first
+    for other in (("another", limits), ("digest", {"max_px": 9})):
+        with pytest.raises(Unavailable):
+            await closed.run_once(other[0], "preview_image", other[1], drawn)
+
+
+async def test_only_the_last_small_results_are_kept():
+    async with workers(program=TROUBLE) as running:
+        for number in range(MOST_KEPT + 5):
+            await running.run_once(str(number), "see", {}, b"")
+        assert [key[0] for key in running._made] == [str(number) for number in range(5, MOST_KEPT + 5)]
+        await running.run_once("5", "see", {}, b"")
+        assert next(reversed(running._made))[0] == "5"
 
 
 async def test_a_child_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch):

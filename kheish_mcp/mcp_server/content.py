@@ -133,7 +133,7 @@ async def preview_of(asset: Asset, assets: AssetStore, workers: Workers, profile
     media = await assets.read(asset)
     limits: JsonObject = {"max_px": profile.preview_px, "max_bytes": profile.preview_bytes}
     try:
-        made = await workers.run("preview_image", limits, media.data)
+        made = await workers.run_once(asset.sha256, "preview_image", limits, media.data)
     except DataLoss:
         raise
     except KheishError:
