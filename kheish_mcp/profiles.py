@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from .errors import JsonObject
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -23,6 +25,11 @@ class Profile:
     result_bytes: int = 900_000
     read_bytes: int | None = None
     wait_seconds: float = 45.0
+
+    @property
+    def preview(self) -> JsonObject:
+        """The parameters of the craft that makes a preview for this client."""
+        return {"max_px": self.preview_px, "max_bytes": self.preview_bytes}
 
 
 UNKNOWN: Final = Profile()

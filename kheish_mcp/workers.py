@@ -106,13 +106,17 @@ class Workers:
 
     async def run_once(self, digest: str, craft: str, parameters: Mapping[str, Json], blob: bytes) -> Made:
         """What `run` gives; of the last few small results the same is given again for the same `digest` of the blob."""
-        key = (digest, craft, json.dumps(parameters, sort_keys=True))
-        made = self._made.pop(key, None) or await self.run(craft, parameters, blob)
+        made = self._made.get(_key(digest, craft, parameters)) or await self.run(craft, parameters, blob)
+        self.remember(digest, craft, parameters, made)
+        return made
+
+    def remember(self, digest: str, craft: str, parameters: Mapping[str, Json], made: Made) -> None:
+        """Has `run_once` know what another craft has made in passing; only what is small is kept, and not for long."""
         if sum(map(len, made.blobs)) <= LARGEST_KEPT:
-            self._made[key] = made
+            self._made[_key(digest, craft, parameters)] = made
+            self._made.move_to_end(_key(digest, craft, parameters))
             while len(self._made) > MOST_KEPT:
                 self._made.popitem(last=False)
-        return made
 
     async def close(self) -> None:
         """Ends every child."""
@@ -134,6 +138,10 @@ class Workers:
             await worker.end()
         else:
             self._idle.append(worker)
+
+
+def _key(digest: str, craft: str, parameters: Mapping[str, Json]) -> tuple[str, str, str]:
+    return digest, craft, json.dumps(parameters, sort_keys=True)
 
 
 async def _start(command: Sequence[str]) -> Worker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from dataclasses import replace
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import mcp_types as t
 import pytest
+from PIL import Image
 
 from kheish_mcp.daemon import Daemon
 from kheish_mcp.errors import ResourceExhausted
@@ -63,6 +66,20 @@ async def test_a_picture_beside_one_that_is_none_is_delivered_and_the_other_is_k
     [warning] = made["warnings"]
     assert "quarantine/" in warning
     assert quarantined(state_root) == [NO_PICTURE]
+
+
+async def test_a_picture_is_decoded_once_for_its_check_and_its_preview(state_root: Path, emulator: OpenRouterEmulator):
+    emulator.picture_bytes = 400_000
+    async with daemon_on(state_root, emulator) as daemon, client_of(daemon) as client:
+        result = await client.call_tool("generate_image", {"prompt": "a pier"})
+        [preview] = [block for block in result.content if isinstance(block, t.ImageContent)]
+        [asset] = result_object(result)["assets"]
+        shown = await client.read_resource(f"{asset['uri']}/preview")
+        assert [worker.done for worker in daemon.parts.workers._idle] == [1]
+    assert shown.contents[0].blob == preview.data  # type: ignore[union-attr]  # a picture
+    with Image.open(io.BytesIO(base64.b64decode(preview.data))) as small:
+        assert max(small.size) <= 1024
+        assert len(preview.data) * 3 // 4 <= 150_000 < asset["byte_length"]
 
 
 async def test_a_picture_of_more_pixels_than_may_be_kept_is_kept_aside(state_root: Path, emulator: OpenRouterEmulator):

@@ -131,9 +131,8 @@ class Presenter:
 async def preview_of(asset: Asset, assets: AssetStore, workers: Workers, profile: Profile) -> tuple[bytes, str] | None:
     """A small picture of an image asset with its media type, made by a worker; None where none can be made."""
     media = await assets.read(asset)
-    limits: JsonObject = {"max_px": profile.preview_px, "max_bytes": profile.preview_bytes}
     try:
-        made = await workers.run_once(asset.sha256, "preview_image", limits, media.data)
+        made = await workers.run_once(asset.sha256, "preview_image", profile.preview, media.data)
     except DataLoss:
         raise
     except KheishError:

@@ -16,6 +16,7 @@ from ..conversation import Reply
 from ..errors import DataLoss, DeadlineExceeded, JsonObject, KheishError, MediaRejected
 from ..formats import kind_of, recognise
 from ..media import Kind, Media
+from ..profiles import UNKNOWN
 from ..stores.assets import Asset
 from ..stores.jobs import Job
 from ..stores.ledger import Ledger
@@ -207,14 +208,17 @@ async def _write_off(call: Call, row: int, generation: Generation, trouble: Khei
 
 async def _keep(call: Call, media: Media, label: str, provenance: JsonObject) -> Asset:
     try:
-        facts = recognise(media)
+        facts, checked = recognise(media), None
         if facts.kind is Kind.IMAGE and kind_of(facts.media_type) is Kind.IMAGE:
-            await call.workers.run("check_image", {}, media.data)
-        return await call.assets.keep(media, owner=call.owner, label=label, kind="file", provenance=provenance)
+            checked = await call.workers.run("check_image", UNKNOWN.preview, media.data)
+        asset = await call.assets.keep(media, owner=call.owner, label=label, kind="file", provenance=provenance)
     except MediaRejected as error:
         raise DataLoss(
             f"The provider's answer is not usable media: {error.message}", hint="The call may have been billed."
         ) from None
+    if checked is not None:
+        call.workers.remember(asset.sha256, "preview_image", UNKNOWN.preview, checked)  # it is of the same decoding
+    return asset
 
 
 def origin(
